@@ -1,0 +1,406 @@
+/* ponder: a thinking model inside your program.
+ *
+ * One header, one library. Every handle is opaque; every call that can fail returns a ponder_status, 0 for success and
+ * a negative number for failure. No call aborts, exits, prints, raises a signal, or reads the environment.
+ *
+ * Rules that hold everywhere, unless a function says otherwise:
+ *  - Text is UTF-8, given as pointer and length in bytes; it need not end in NUL. `const char *` without a length ends in NUL.
+ *  - Output handles come first and are set to NULL on failure. `_free(NULL)` does nothing.
+ *  - Variable-length results are written to the caller's buffer: `cap` is its room in elements, `*n` receives the number
+ *    that there are. Too little room is PONDER_E_SPACE with *n set and nothing written; a NULL buffer with cap 0 asks for *n.
+ *  - A model and a tokenizer are immutable after opening and may be used by any number of threads. A config, a session
+ *    and what it returns belong to one thread at a time. ponder_session_cancel may be called from any thread.
+ *  - Children keep their parents alive: a session holds its model, so handles may be freed in any order.
+ *  - Floating-point settings of the calling thread are restored on return; 64 KB of stack are enough.
+ *  - In a child after fork(), calls on handles made before it return PONDER_E_FORK.
+ *  - Structs begin with `size_t size`, set by the caller to sizeof the struct; later versions only append members.
+ *
+ * Since: 0.1 for everything here. Versions 0.x may still change; every change is in CHANGELOG.md.
+ */
+#ifndef PONDER_H
+#define PONDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32) && defined(PONDER_SHARED)
+#ifdef PONDER_BUILD
+#define PONDER_API __declspec(dllexport)
+#else
+#define PONDER_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define PONDER_API __attribute__((visibility("default")))
+#else
+#define PONDER_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== version ============================================================================================= */
+
+#define PONDER_VERSION_MAJOR 0
+#define PONDER_VERSION_MINOR 1
+#define PONDER_VERSION_PATCH 0
+/* The number in the soname: raised when a compiled program would no longer run. */
+#define PONDER_ABI 0
+
+/* major * 1000000 + minor * 1000 + patch of the library that runs (not of this header). Any thread. */
+PONDER_API uint32_t ponder_version(void);
+/* PONDER_ABI of the library that runs. A binding compares it with the header it was made from. Any thread. */
+PONDER_API uint32_t ponder_abi(void);
+
+/* ==== status ============================================================================================== */
+
+typedef int32_t ponder_status;
+
+enum {
+    PONDER_OK = 0,
+    PONDER_MORE = 1,            /* not an error: nothing to report yet, call again */
+    PONDER_E_ARGUMENT = -1,     /* NULL or nonsense where a value is needed */
+    PONDER_E_RANGE = -2,        /* a number outside its bounds */
+    PONDER_E_UNKNOWN = -3,      /* an id this library does not know */
+    PONDER_E_NOMEM = -4,        /* an allocation failed, or the memory cap would be passed */
+    PONDER_E_IO = -5,           /* a file could not be opened or read */
+    PONDER_E_FORMAT = -6,       /* a file or text breaks its format; the text names the key or tensor */
+    PONDER_E_UNSUPPORTED = -7,  /* valid, but this build or model cannot do it; the text names what is missing */
+    PONDER_E_STATE = -8,        /* a call in the wrong order */
+    PONDER_E_SPACE = -9,        /* the caller's buffer is too small */
+    PONDER_E_CANCELLED = -10,   /* ponder_session_cancel, or a callback said stop */
+    PONDER_E_CONTEXT = -11,     /* the context is full */
+    PONDER_E_MISMATCH = -12,    /* a saved state of another model, version or settings, or a wrong checksum */
+    PONDER_E_THREAD = -13,      /* a thread could not be started */
+    PONDER_E_FORK = -14,        /* the handle was made before fork() */
+    PONDER_E_BUSY = -15,        /* the handle is in use by another thread */
+    PONDER_E_INTERNAL = -16     /* a bug in this library */
+};
+
+/* A constant name such as "PONDER_E_NOMEM"; "PONDER_E_?" for a number that is none. Any thread; static storage. */
+PONDER_API const char *ponder_status_name(ponder_status status);
+
+/* Where calls on shared objects put their error text; optional (NULL) everywhere. Owned by the caller. */
+typedef struct ponder_error {
+    size_t size;        /* sizeof(ponder_error) */
+    ponder_status status;
+    int32_t reserved;   /* 0 */
+    char text[240];     /* one line, ends in NUL */
+} ponder_error;
+
+/* ==== allocator and runner ================================================================================ */
+
+/* The host's memory functions; NULL wherever one is taken means the C library. Called from any thread that calls
+ * ponder; must not call ponder. `align` is a power of two. alloc returns NULL when there is no memory. */
+typedef struct ponder_alloc {
+    size_t size; /* sizeof(ponder_alloc) */
+    void *user;
+    void *(*alloc)(void *user, size_t bytes, size_t align);
+    void (*free)(void *user, void *p, size_t bytes);
+} ponder_alloc;
+
+/* The host's job system. run() calls fn(ctx, i) for each i in 0..parts-1, each exactly once, on any threads, and
+ * returns when all have returned. At most `threads` of them at a time. */
+typedef struct ponder_runner {
+    size_t size; /* sizeof(ponder_runner) */
+    void *user;
+    uint32_t threads;
+    uint32_t reserved; /* 0 */
+    void (*run)(void *user, void (*fn)(void *ctx, uint32_t part), void *ctx, uint32_t parts);
+} ponder_runner;
+
+/* ==== config ============================================================================================== */
+
+typedef struct ponder_config ponder_config;
+typedef int32_t ponder_param;
+
+/* Ids come in families with gaps; they are never reused or renumbered. Bounds and defaults: ponder_param_at. */
+enum {
+    /* model: read when a model is opened */
+    PONDER_P_THREADS = 100,       /* i64: threads of the engine, the caller's included; 0: one a core; 1: the caller's alone */
+    PONDER_P_CPU_MASK = 101,      /* i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same */
+    PONDER_P_REPACK = 102,        /* i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower) */
+    PONDER_P_MEMORY_CAP = 103,    /* i64: bytes that a model and its sessions may take together; 0: no cap */
+    PONDER_P_QUANTIZE = 104,      /* str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading */
+    PONDER_P_BATCH = 105,         /* i64: most tokens one step computes */
+    PONDER_P_CHUNK = 106,         /* i64: most prompt tokens a step takes while another sequence is generating */
+    PONDER_P_KV_TYPE = 107,       /* str: "f32", "f16" or "q8_0": the key-value store */
+    PONDER_P_TOKENIZER = 108,     /* str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's */
+    PONDER_P_SEQUENCES = 109,     /* i64: most sequences in one step */
+    /* session: read when a session is made; those marked * may also be set later with ponder_session_configure */
+    PONDER_P_CONTEXT = 200,       /* i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows */
+    PONDER_P_MAX_TOKENS = 201,    /* i64*: most tokens one generate produces; 0: until the context is full */
+    PONDER_P_SEED = 202,          /* i64*: of the counter-based random numbers */
+    PONDER_P_TEMPERATURE = 203,   /* f64*: 0 is greedy */
+    PONDER_P_TOP_K = 204,         /* i64*: 0: off */
+    PONDER_P_TOP_P = 205,         /* f64*: 1: off */
+    PONDER_P_MIN_P = 206,         /* f64*: 0: off */
+    PONDER_P_REPEAT_PENALTY = 207,   /* f64*: 1: off; logits of seen tokens are divided (if positive) or multiplied by it */
+    PONDER_P_PRESENCE_PENALTY = 208, /* f64*: 0: off; subtracted from logits of seen tokens */
+    PONDER_P_FREQUENCY_PENALTY = 209, /* f64*: 0: off; subtracted once for each time a token was seen */
+    PONDER_P_PENALTY_WINDOW = 210,   /* i64*: how many last tokens count as seen */
+    PONDER_P_LOGPROBS = 211,      /* i64*: report this many most likely tokens beside each one; -1: none */
+    PONDER_P_STOP = 212,          /* str*: adds a stop string; "" forgets all. No byte of it or after it is reported */
+    PONDER_P_TEMPLATE = 213,      /* str: "muse", "chatml", "gemma" or "llama3"; "" recognises the file's own template */
+    PONDER_P_EFFORT = 214,        /* str*: reasoning strength as the template knows it: low, medium, high, xhigh, or a number; "" unsaid */
+    PONDER_P_IGNORE_EOS = 215     /* i64*: 1 goes on after an end token (benchmarks) */
+};
+
+enum { PONDER_TYPE_I64 = 1, PONDER_TYPE_F64 = 2, PONDER_TYPE_STR = 3 };
+
+typedef struct ponder_param_info {
+    size_t size;             /* sizeof(ponder_param_info) */
+    ponder_param id;
+    int32_t type;            /* PONDER_TYPE_* */
+    const char *name;        /* "threads"; static storage */
+    const char *help;        /* one line; static storage */
+    int64_t i64_default, i64_min, i64_max;
+    double f64_default, f64_min, f64_max;
+    const char *str_default; /* static storage; NULL unless a string */
+    uint32_t since;          /* version, as ponder_version() gives it */
+    int32_t live;            /* 1: ponder_session_configure takes it */
+} ponder_param_info;
+
+/* The table of parameters: i = 0, 1, ... until PONDER_E_RANGE. Any thread. */
+PONDER_API ponder_status ponder_param_at(uint32_t i, ponder_param_info *out);
+
+/* A config with every default. `alloc` (may be NULL; copied) serves the config and everything opened with it, and its
+ * functions must live as long as those. PONDER_E_NOMEM, PONDER_E_ARGUMENT. */
+PONDER_API ponder_status ponder_config_new(ponder_config **out, const ponder_alloc *alloc);
+PONDER_API void ponder_config_free(ponder_config *config);
+/* Set by id. PONDER_E_UNKNOWN: no such id; PONDER_E_ARGUMENT: another type; PONDER_E_RANGE: outside the bounds, with
+ * name and bounds in the text; the config is unchanged then. Strings are copied. */
+PONDER_API ponder_status ponder_config_set_i64(ponder_config *config, ponder_param id, int64_t value);
+PONDER_API ponder_status ponder_config_set_f64(ponder_config *config, ponder_param id, double value);
+PONDER_API ponder_status ponder_config_set_str(ponder_config *config, ponder_param id, const char *utf8);
+/* A host's job runner instead of ponder's threads (PONDER_P_THREADS is then ignored). Copied; NULL takes it back. */
+PONDER_API ponder_status ponder_config_set_runner(ponder_config *config, const ponder_runner *runner);
+/* Called while a model loads, on the opening thread: done of total bytes. Non-zero cancels: PONDER_E_CANCELLED. Must not
+ * call back on this config. NULL takes it back. */
+PONDER_API ponder_status ponder_config_set_progress(ponder_config *config,
+                                                    int32_t (*progress)(void *user, uint64_t done, uint64_t total), void *user);
+/* Log lines (one whole line each, no newline) of what is opened with this config; silent without one. Called on whichever
+ * thread is inside a call. Level: 1 error, 2 warning, 3 information. Copied; NULL takes it back. */
+PONDER_API ponder_status ponder_config_set_log(ponder_config *config,
+                                               void (*log)(void *user, int32_t level, const char *line), void *user);
+/* Text of the last failure of a call on this config or of a creation that was given it; "" when it succeeded. Valid until
+ * the next call on the config. */
+PONDER_API const char *ponder_config_error(const ponder_config *config);
+
+/* ==== model =============================================================================================== */
+
+typedef struct ponder_model ponder_model;
+
+/* Random access to a file's bytes that the host holds. read() copies `bytes` from `offset` to `to` and returns 0, or
+ * non-zero when it cannot. Called on the opening thread, or on any thread that computes if weights are read on demand. */
+typedef struct ponder_source {
+    size_t size; /* sizeof(ponder_source) */
+    void *user;
+    uint64_t length;
+    int32_t (*read)(void *user, uint64_t offset, void *to, size_t bytes);
+} ponder_source;
+
+/* Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
+ * is mapped; with PONDER_P_REPACK its pages are dropped as they are repacked. `config` may be NULL; it is only read, and
+ * receives the error text. All ways of opening the same bytes compute the same results.
+ * PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memory cap too), _CANCELLED, _THREAD. */
+PONDER_API ponder_status ponder_model_open(ponder_model **out, const char *path, ponder_config *config);
+/* A GGUF in memory. Borrowed: it must stay unchanged as long as the model lives. */
+PONDER_API ponder_status ponder_model_open_memory(ponder_model **out, const void *bytes, size_t n, ponder_config *config);
+/* A GGUF inside an open file: `length` bytes from `offset`; length 0: to the end. The descriptor is duplicated. */
+PONDER_API ponder_status ponder_model_open_fd(ponder_model **out, int fd, uint64_t offset, uint64_t length, ponder_config *config);
+/* A GGUF behind a callback. The struct is copied; what it points to must live as long as the model. */
+PONDER_API ponder_status ponder_model_open_source(ponder_model **out, const ponder_source *source, ponder_config *config);
+PONDER_API void ponder_model_free(ponder_model *model);
+
+/* A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. */
+PONDER_API ponder_status ponder_model_share(ponder_model **out, ponder_model *model, ponder_config *config);
+
+/* What opening `path` with this config will take, without loading it. */
+typedef struct ponder_plan {
+    size_t size;              /* sizeof(ponder_plan) */
+    uint64_t file_bytes;      /* of all weight files */
+    uint64_t weight_bytes;    /* private memory the weights take after loading */
+    uint64_t mapped_bytes;    /* file pages that stay in use (shared with other processes) */
+    uint64_t scratch_bytes;   /* working memory of the engine */
+    uint64_t kv_bytes_token;  /* key-value bytes a token of context, full layers */
+    uint64_t kv_bytes_fixed;  /* key-value bytes of the sliding layers, a sequence of any length beyond the window */
+    uint64_t session_bytes;   /* key-value bytes a session of PONDER_P_CONTEXT tokens reserves */
+    uint64_t peak_bytes;      /* resident memory at its highest: loading, or running one such session */
+} ponder_plan;
+PONDER_API ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_config *config);
+
+enum {
+    PONDER_INFO_VOCAB = 1,          /* i64: number of tokens = width of the logits */
+    PONDER_INFO_CONTEXT = 2,        /* i64: tokens the model was made for */
+    PONDER_INFO_LAYERS = 3,         /* i64 */
+    PONDER_INFO_WIDTH = 4,          /* i64: length of a hidden state */
+    PONDER_INFO_PARAMETERS = 5,     /* i64: number of weights */
+    PONDER_INFO_WEIGHT_BYTES = 6,   /* i64: private memory of the weights */
+    PONDER_INFO_MEMORY_BYTES = 7,   /* i64: all memory the model and its sessions hold now */
+    PONDER_INFO_PEAK_BYTES = 8,     /* i64: the most they held */
+    PONDER_INFO_THREADS = 9,        /* i64 */
+    PONDER_INFO_KV_BYTES = 10,      /* i64: key-value bytes in use now; shared pages count once */
+    PONDER_INFO_STEPS = 11,         /* i64: steps computed */
+    PONDER_INFO_PREFILLED = 12,     /* i64: prompt tokens computed (a fork or a rewind adds none) */
+    PONDER_INFO_WINDOW = 13,        /* i64: sliding window in tokens, 0: none */
+    PONDER_INFO_CPU = 14,           /* i64: kernel levels in use, as PONDER_P_CPU_MASK */
+    PONDER_INFO_ARCHITECTURE = 100, /* str: "llama", "muse-glimmer", ... */
+    PONDER_INFO_NAME = 101,         /* str: as the file says; may be empty */
+    PONDER_INFO_TYPE = 102,         /* str: the most common weight type, "Q4_1" */
+    PONDER_INFO_TEMPLATE = 103,     /* str: "muse", "chatml", "gemma", "llama3", or "" when the file's is unknown */
+    PONDER_INFO_HASH = 104          /* str: hexadecimal, of the metadata and of samples of the weights */
+};
+/* By id. PONDER_E_UNKNOWN: no such id, or of the other type. Any thread. */
+PONDER_API ponder_status ponder_model_info_i64(ponder_model *model, int32_t id, int64_t *out);
+/* Text without a final NUL; cap and *n in bytes. */
+PONDER_API ponder_status ponder_model_info_str(ponder_model *model, int32_t id, char *out, size_t cap, size_t *n);
+
+/* ==== tokenizer =========================================================================================== */
+
+typedef struct ponder_tokenizer ponder_tokenizer;
+
+/* A tokenizer.json, a tiktoken rank file (Muse pre-tokeniser and special tokens), or a GGUF's tokenizer. */
+PONDER_API ponder_status ponder_tokenizer_open(ponder_tokenizer **out, const char *path, ponder_config *config);
+PONDER_API void ponder_tokenizer_free(ponder_tokenizer *tokenizer);
+/* A new handle on a model's tokenizer. PONDER_E_UNSUPPORTED: the model came without one. Any thread. */
+PONDER_API ponder_status ponder_model_tokenizer(ponder_tokenizer **out, ponder_model *model, ponder_error *error);
+
+enum {
+    PONDER_TOKENIZE_SPECIAL = 1, /* special tokens in the text become their ids; without it they are plain text */
+    PONDER_TOKENIZE_BOS = 2      /* the begin token first, where the model wants one */
+};
+/* Text to ids. Any bytes are allowed. Any thread. */
+PONDER_API ponder_status ponder_tokenize(ponder_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t flags,
+                                         int32_t *ids, size_t cap, size_t *n, ponder_error *error);
+/* Ids to bytes, special tokens as their text when `special` is non-zero and left out otherwise. Incomplete UTF-8 becomes
+ * U+FFFD. PONDER_E_RANGE: an id outside the vocabulary. Any thread. */
+PONDER_API ponder_status ponder_detokenize(ponder_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, int32_t special,
+                                           char *text, size_t cap, size_t *n, ponder_error *error);
+
+/* ==== chat rendering ====================================================================================== */
+
+/* What a template makes of a conversation, byte for byte. `json` is {"messages": [...], "tools": [...], "kwargs": {...}}
+ * with the template's own keyword arguments. PONDER_E_UNKNOWN: no such template; PONDER_E_FORMAT: not such JSON, or the
+ * template itself refuses the conversation. Any thread. */
+PONDER_API ponder_status ponder_render(const char *template_name, const char *json, size_t bytes, char *text, size_t cap,
+                                       size_t *n, ponder_error *error);
+
+/* ==== session ============================================================================================= */
+
+typedef struct ponder_session ponder_session;
+
+/* An empty conversation. `config` may be NULL. Its pages for PONDER_P_CONTEXT tokens are reserved now, or
+ * PONDER_E_NOMEM; a session never fails later for another's memory. The error text is in the config. */
+PONDER_API ponder_status ponder_session_new(ponder_session **out, ponder_model *model, ponder_config *config);
+PONDER_API void ponder_session_free(ponder_session *session);
+/* Text of the last failure on this session, "" if none; valid until its next call. */
+PONDER_API const char *ponder_session_error(const ponder_session *session);
+/* Takes the live parameters (see ponder_param_info.live) of config. */
+PONDER_API ponder_status ponder_session_configure(ponder_session *session, ponder_config *config);
+/* A bias added to one token's logit before sampling; 0 takes it back, -INFINITY forbids the token. At most 1024. */
+PONDER_API ponder_status ponder_session_bias(ponder_session *session, int32_t token, float bias);
+
+/* Adds a message; roles as the template knows them: "system", "user", "assistant", "tool". The text never becomes a
+ * control token. Rendered at the next generate. PONDER_E_UNSUPPORTED: the model's template is unknown (use
+ * ponder_session_prompt) or the model has no tokenizer. */
+PONDER_API ponder_status ponder_session_add(ponder_session *session, const char *role, const char *text, size_t bytes);
+/* Adds raw prompt text, tokenised with the PONDER_TOKENIZE_* flags. */
+PONDER_API ponder_status ponder_session_prompt(ponder_session *session, const char *text, size_t bytes, uint32_t flags);
+/* Adds raw token ids. PONDER_E_RANGE: an id outside the vocabulary. */
+PONDER_API ponder_status ponder_session_prompt_ids(ponder_session *session, const int32_t *ids, size_t n);
+
+enum {
+    PONDER_EVENT_THOUGHT = 1,    /* private reasoning */
+    PONDER_EVENT_COMMENTARY = 2, /* text for the user in the middle of a turn */
+    PONDER_EVENT_ANSWER = 3,     /* text of the answer */
+    PONDER_EVENT_TOOL_CALL = 4,  /* reserved */
+    PONDER_EVENT_DONE = 5        /* the last event of a turn */
+};
+enum {
+    PONDER_END_NONE = 0,
+    PONDER_END_EOS = 1,       /* the model ended its turn */
+    PONDER_END_LENGTH = 2,    /* PONDER_P_MAX_TOKENS */
+    PONDER_END_STOP = 3,      /* a stop string */
+    PONDER_END_CONTEXT = 4,   /* the context is full */
+    PONDER_END_CANCELLED = 5, /* ponder_session_cancel, or the callback returned non-zero */
+    PONDER_END_FAILED = 6     /* an error; the text says which */
+};
+typedef struct ponder_token_prob {
+    int32_t token;
+    float logprob; /* natural logarithm, of the distribution before temperature and penalties */
+} ponder_token_prob;
+typedef struct ponder_event {
+    size_t size;              /* sizeof(ponder_event) */
+    int32_t kind;             /* PONDER_EVENT_* */
+    int32_t end;              /* DONE: PONDER_END_* */
+    const char *text;         /* whole UTF-8 characters, not NUL-terminated; valid until the next call on the session */
+    size_t text_bytes;
+    int32_t token;            /* the newest token when this was sent; -1: none */
+    float logprob;            /* of that token, with PONDER_P_LOGPROBS >= 0 */
+    const ponder_token_prob *top; /* most likely first; PONDER_P_LOGPROBS of them; life as text */
+    size_t n_top;
+    uint64_t prompt_tokens;   /* DONE: tokens of this turn's prompt that were computed */
+    uint64_t reused_tokens;   /* DONE: tokens that were there already */
+    uint64_t output_tokens;   /* DONE: tokens generated, the ending one included */
+    uint64_t prefill_us, decode_us; /* DONE: microseconds to the first token, and after it */
+} ponder_event;
+
+/* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on
+ * other handles, but on this session only ponder_session_cancel. */
+typedef int32_t (*ponder_on_event)(void *user, const ponder_event *event);
+
+/* Computes what was added and generates a turn. Blocks; runs the engine on this thread (and its team), for all sessions
+ * of the model that are waiting. Returns PONDER_OK after the DONE event whatever the end, but for PONDER_END_FAILED: then
+ * the failure. The generated ids stay in the session; a later turn appends to them. `on_event` may be NULL. */
+PONDER_API ponder_status ponder_session_generate(ponder_session *session, ponder_on_event on_event, void *user);
+/* The same in slices: works for about max_us microseconds (0: the least possible; it goes over by at most one piece of
+ * work, a quarter of a millisecond), then PONDER_MORE, or PONDER_OK with the next event. After DONE the next call begins
+ * another turn. Any mix of steps and slices gives the same bytes as one generate. */
+PONDER_API ponder_status ponder_session_step(ponder_session *session, uint64_t max_us, ponder_event *event);
+/* Ends the running generate or step soon (within one piece of work). Any thread, any time while the session lives; without
+ * a turn under way it does nothing. The session stays usable. */
+PONDER_API void ponder_session_cancel(ponder_session *session);
+
+/* Another session with the same tokens: pages are shared until one writes, nothing is computed again. Takes the
+ * parameters of `config`, or of the parent when NULL. PONDER_E_NOMEM: no pages for its PONDER_P_CONTEXT. */
+PONDER_API ponder_status ponder_session_fork(ponder_session **out, ponder_session *session, ponder_config *config);
+/* Forgets the tokens from position `tokens` on. *recompute (may be NULL) receives how many of the kept tokens will be
+ * computed again because a sliding layer no longer has them; usually 0. */
+PONDER_API ponder_status ponder_session_rewind(ponder_session *session, size_t tokens, size_t *recompute);
+/* The ids in the session, generated ones included. */
+PONDER_API ponder_status ponder_session_tokens(ponder_session *session, int32_t *ids, size_t cap, size_t *n);
+/* Bytes the session holds or has reserved. */
+PONDER_API uint64_t ponder_session_bytes(const ponder_session *session);
+
+typedef struct ponder_eval {
+    size_t size;      /* sizeof(ponder_eval) */
+    float *logits;    /* NULL, or [n][vocab]: after each of the given tokens */
+    float *hidden;    /* NULL, or [n][width]: the residual stream after layer `layer` */
+    int32_t layer;    /* 0..layers-1; layers: after the final norm */
+    int32_t reserved; /* 0 */
+} ponder_eval;
+/* Appends ids and computes them, filling what `eval` asks for. Blocks. */
+PONDER_API ponder_status ponder_session_eval(ponder_session *session, const int32_t *ids, size_t n, ponder_eval *eval);
+/* Logits after the last token of the session, [vocab] floats, after the model's own scaling and cap. cap in floats. */
+PONDER_API ponder_status ponder_session_logits(ponder_session *session, float *logits, size_t cap, size_t *n);
+/* Log-probability of each of the ids, each given what stands before it: logprobs[n]. The session is left as it was. */
+PONDER_API ponder_status ponder_session_score(ponder_session *session, const int32_t *ids, size_t n, float *logprobs);
+/* Mean over the text's tokens of the final hidden state, scaled to length 1: [width] floats. The session's own tokens
+ * are neither used nor changed. */
+PONDER_API ponder_status ponder_session_embed(ponder_session *session, const char *text, size_t bytes, float *vector,
+                                              size_t cap, size_t *n);
+
+/* The session's tokens and key-value pages as bytes; loading computes nothing again. The bytes name the model's hash and
+ * the store's type and end in a checksum. They are in the machine's byte order. */
+PONDER_API ponder_status ponder_session_save(ponder_session *session, void *bytes, size_t cap, size_t *n);
+PONDER_API ponder_status ponder_session_save_file(ponder_session *session, const char *path);
+/* Replaces the session's content. PONDER_E_MISMATCH or PONDER_E_FORMAT leave it as it was. */
+PONDER_API ponder_status ponder_session_load(ponder_session *session, const void *bytes, size_t n);
+PONDER_API ponder_status ponder_session_load_file(ponder_session *session, const char *path);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
