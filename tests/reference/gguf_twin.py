@@ -21,9 +21,15 @@ def to_pairs(w, head_dim):
     return np.ascontiguousarray(np.swapaxes(rows, 1, 2)).reshape(w.shape)
 
 
+def from_pairs(w, head_dim):
+    rows = w.reshape(-1, head_dim // 2, 2, *w.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(rows, 1, 2)).reshape(w.shape)
+
+
 class Twin:
-    def __init__(self, path, arch):
+    def __init__(self, path, arch, raws=None):
         self.arch = arch
+        self.raws = raws or {}      # tensor name: (bytes already in blocks, type)
         self.w = gguf.GGUFWriter(path, arch)
 
     def u32(self, **keys):
@@ -43,14 +49,13 @@ class Twin:
 
     def put(self, name, a, kind=F32):
         a = np.ascontiguousarray(a, dtype=np.float32)
-        if kind == F32:
+        if name in self.raws:
+            raw, kind = self.raws[name]
+            self.w.add_tensor(name, raw, raw_dtype=kind)
+        elif kind == F32:
             self.w.add_tensor(name, a)
         else:
             self.w.add_tensor(name, gguf.quants.quantize(a, kind), raw_dtype=kind)
-
-    def put_raw(self, name, raw, kind):
-        """`raw`: uint8 rows already in `kind`'s block layout."""
-        self.w.add_tensor(name, raw, raw_dtype=kind)
 
     def close(self):
         self.w.write_header_to_file()
@@ -136,10 +141,10 @@ def kind_of(name, a, kind):
     return kind if a.ndim > 1 and "norm" not in name else F32
 
 
-def write_llama_like(model, path, arch, kind=F32):
+def write_llama_like(model, path, arch, kind=F32, raws=None):
     """llama, qwen2, qwen3, gemma3."""
     c = model.config
-    t = Twin(path, arch)
+    t = Twin(path, arch, raws)
     common_keys(t, c)
     gemma = arch == "gemma3"
     if gemma:
@@ -168,11 +173,11 @@ def write_llama_like(model, path, arch, kind=F32):
     t.close()
 
 
-def write_muse(model, path, arch, kind=F32):
+def write_muse(model, path, arch, kind=F32, raws=None):
     """muse-glimmer and (all layers sparse) muse-spark."""
     c = model.config.text_config
     spark = arch == "muse-spark"
-    t = Twin(path, arch)
+    t = Twin(path, arch, raws)
     common_keys(t, c, ff=not spark)
     t.u32(attention__sliding_window=c.sliding_window)
     t.bools("attention.sliding_window_pattern", [k == "sliding_attention" for k in c.layer_types])

@@ -6,6 +6,7 @@ Every weight is a function of (model name, tensor name) through numpy's frozen R
 checkpoints are the same on every run. Norms and biases are far from identity: a forgotten norm
 weight, a wrong order or a wrong offset must move the logits, not hide.
 """
+import copy
 import json
 import pathlib
 import shutil
@@ -314,6 +315,27 @@ def write_config(model, out, name, c, ids, logits):
     assert torch.equal(forward(again, ids), logits), f"{name} means another model"
 
 
+def reference(name, model, out, positions):
+    """Everything the tests compare with, for a model already in float32."""
+    t = model.config.get_text_config()
+    ids, prompt, gen, margin = pick_ids(name, model, positions, 24)
+    logits, hidden = forward(model, ids, want_hidden=True)
+    noise = (forward(copy.deepcopy(model).double(), ids) - logits).abs().max().item()
+    layers = sorted({0, t.num_hidden_layers - 1})
+    np.save(out / "logits.npy", logits.numpy())
+    np.save(out / "hidden.npy", np.stack([hidden[i].numpy() for i in layers]))
+    slides = "sliding_attention" in (getattr(t, "layer_types", None) or [])
+    info = {"ids": ids, "greedy_prompt": prompt, "greedy": gen,
+            "window": t.sliding_window if slides else None,
+            "tolerance": TOLERANCE.get(t.model_type[:3], 2e-4), "hidden_layers": layers,
+            "greedy_margin": round(margin, 4), "float64_delta": float(f"{noise:.2g}")}
+    (out / "ids.json").write_text(json.dumps(info) + "\n")
+    size = sum(f.stat().st_size for f in out.iterdir())
+    print(f"{name:20s} {size/1e6:5.2f} MB  noise {noise:.1e}  margin {margin:.3f}  "
+          f"logits std {logits.std():.2f} max {logits.abs().max():.1f}", flush=True)
+    return ids, logits
+
+
 def make(name, root):
     config, cls, arch, opt = MODELS[name]
     out = root / name
@@ -321,32 +343,15 @@ def make(name, root):
     for f in out.iterdir():
         f.unlink()
     model = save(build(name), out, opt)
-    t = config.get_text_config()
-    ids, prompt, gen, margin = pick_ids(name, model, opt.get("positions", 40), 24)
-    logits, hidden = forward(model, ids, want_hidden=True)
-    if not name.startswith("muse") and "shard" not in opt:
-        write_config(model, out, "config.v4.json", old_config(out), ids, logits)
-    if name in ("muse-glimmer", "muse-spark"):
-        write_config(model, out, "config.short.json", short_config(out), ids, logits)
-    exact = forward(model.double(), ids)
-    noise = (exact - logits).abs().max().item()
-    model = model.float()
-    layers = sorted({0, t.num_hidden_layers - 1})
-    np.save(out / "logits.npy", logits.numpy())
-    np.save(out / "hidden.npy", np.stack([hidden[i].numpy() for i in layers]))
-    slides = "sliding_attention" in (getattr(t, "layer_types", None) or [])
-    window = t.sliding_window if slides else None
-    info = {"ids": ids, "greedy_prompt": prompt, "greedy": gen, "window": window,
-            "tolerance": TOLERANCE.get(t.model_type[:3], 2e-4), "hidden_layers": layers, "greedy_margin": round(margin, 4),
-            "float64_delta": float(f"{noise:.2g}")}
-    (out / "ids.json").write_text(json.dumps(info) + "\n")
     if arch:
         kind = BF16 if opt.get("bf16") else gguf_twin.F32
         write = gguf_twin.write_muse if arch.startswith("muse") else gguf_twin.write_llama_like
         write(model, out / "model.gguf", arch, kind)
-    size = sum(f.stat().st_size for f in out.iterdir())
-    print(f"{name:20s} {size/1e6:5.2f} MB  noise {noise:.1e}  margin {margin:.3f}  "
-          f"logits std {logits.std():.2f} max {logits.abs().max():.1f}", flush=True)
+    ids, logits = reference(name, model, out, opt.get("positions", 40))
+    if not name.startswith("muse") and "shard" not in opt:
+        write_config(model, out, "config.v4.json", old_config(out), ids, logits)
+    if name in ("muse-glimmer", "muse-spark"):
+        write_config(model, out, "config.short.json", short_config(out), ids, logits)
 
 
 if __name__ == "__main__":
