@@ -317,8 +317,12 @@ def write_config(model, out, name, c, ids, logits):
 
 def reference(name, model, out, positions):
     """Everything the tests compare with, for a model already in float32."""
-    t = model.config.get_text_config()
     ids, prompt, gen, margin = pick_ids(name, model, positions, 24)
+    return ids, write_reference(name, model, out, ids, prompt, gen, margin)
+
+
+def write_reference(name, model, out, ids, prompt, gen, margin):
+    t = model.config.get_text_config()
     logits, hidden = forward(model, ids, want_hidden=True)
     noise = (forward(copy.deepcopy(model).double(), ids) - logits).abs().max().item()
     layers = sorted({0, t.num_hidden_layers - 1})
@@ -333,7 +337,7 @@ def reference(name, model, out, positions):
     size = sum(f.stat().st_size for f in out.iterdir())
     print(f"{name:20s} {size/1e6:5.2f} MB  noise {noise:.1e}  margin {margin:.3f}  "
           f"logits std {logits.std():.2f} max {logits.abs().max():.1f}", flush=True)
-    return ids, logits
+    return logits
 
 
 def make(name, root):
