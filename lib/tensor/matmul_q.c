@@ -1,0 +1,80 @@
+/* The walk over panels, columns and pieces of K that all levels of the quantised product share. */
+#include "tensor/matmul_q.h"
+
+enum {
+    SUPER_COLS = 512,                            /* columns whose accumulators are kept at once */
+    ACC_BYTES = SUPER_COLS * 2 * PN_PANEL * 4,
+    PIECE_BYTES = (PN_SCRATCH_PACK - ACC_BYTES) / 2
+};
+
+static void store(const pn_matrix *m, uint32_t panel, uint32_t n_panels, const float *acc, uint32_t n_cols, float *y,
+                  size_t y_stride)
+{
+    uint32_t row0 = panel * PN_PANEL, n = PN_MIN(n_panels * PN_PANEL, m->rows - row0);
+    for (uint32_t c = 0; c < n_cols; c++)
+        memcpy(y + c * y_stride + row0, acc + 32 * c, n * sizeof(float));
+}
+
+static void run_columns(pn_q_tile *t, uint32_t col0, uint32_t n_cols, float *acc, pn_q_tile_fn fn)
+{
+    for (uint32_t c = 0; c < n_cols; c += PN_Q_COLS) {
+        t->col0 = col0 + c;
+        t->n_cols = PN_MIN(n_cols - c, (uint32_t)PN_Q_COLS);
+        t->acc = acc + (size_t)c * 32;
+        fn(t);
+    }
+}
+
+static void set_panel(pn_q_tile *t, uint32_t p, const uint8_t *panel, size_t k)
+{
+    const pn_q_layout *l = pn_q_layout_of(t->type);
+    t->codes[p] = panel;
+    t->scales[p] = panel + k / 32 * l->code_bytes;
+    t->n_blocks = k / 32;
+}
+
+static void run_packed(const pn_matrix *m, uint32_t panel, pn_q_tile *t, uint32_t col0, uint32_t n_cols, float *acc,
+                       pn_q_tile_fn fn)
+{
+    size_t bytes = pn_panel_bytes(m->type, m->k);
+    for (uint32_t p = 0; p < t->n_panels; p++)
+        set_panel(t, p, (const uint8_t *)m->packed + (panel + p) * bytes, m->k);
+    run_columns(t, col0, n_cols, acc, fn);
+}
+
+static void run_raw(const pn_matrix *m, uint32_t panel, pn_q_tile *t, uint32_t col0, uint32_t n_cols, float *acc,
+                    uint8_t *pieces, pn_q_tile_fn fn)
+{
+    const pn_q_layout *l = pn_q_layout_of(m->type);
+    size_t step = PIECE_BYTES / pn_panel_bytes(m->type, 256) * 256;
+    for (size_t k0 = 0; k0 < m->k; k0 += step) {
+        size_t k = PN_MIN(step, m->k - k0);
+        for (uint32_t p = 0; p < t->n_panels; p++) {
+            uint32_t row = (panel + p) * PN_PANEL, n = PN_MIN((uint32_t)PN_PANEL, m->rows - row);
+            const uint8_t *src = (const uint8_t *)m->raw + row * m->row_stride + k0 / l->block * l->file_bytes;
+            pn_pack_panel(m->type, src, m->row_stride, n, k, pieces + p * PIECE_BYTES);
+            set_panel(t, p, pieces + p * PIECE_BYTES, k);
+        }
+        t->b0 = k0 / 32;
+        run_columns(t, col0, n_cols, acc, fn);
+    }
+}
+
+void pn_matmul_q_walk(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
+                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn)
+{
+    float *acc = scratch;
+    uint8_t *pieces = (uint8_t *)scratch + ACC_BYTES;
+    for (uint32_t p = panel0; p < panel1; p += 2) {
+        for (uint32_t c = col0; c < col1; c += SUPER_COLS) {
+            uint32_t n = PN_MIN(col1 - c, (uint32_t)SUPER_COLS);
+            pn_q_tile t = {.type = m->type, .n_panels = PN_MIN(panel1 - p, 2u), .x = x};
+            memset(acc, 0, (size_t)n * 32 * sizeof(float));
+            if (m->packed)
+                run_packed(m, p, &t, c, n, acc, fn);
+            else
+                run_raw(m, p, &t, c, n, acc, pieces, fn);
+            store(m, p, t.n_panels, acc, n, y + c * y_stride, y_stride);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/* Inside the tensor room: the packed layout of block formats, and their products.
+ *
+ * A packed panel of nb = k / 32 groups ("32-blocks"):
+ *   codes   nb times code_bytes (a multiple of 64), then
+ *   scales  k / block times: d[16] F16, then m[16] F16 if has_m, then (block / 32) times sub[sub_rows][16] bytes.
+ * Codes are unsigned bytes seen as [8 groups of 4 k][16 rows][4 k], the operand of a byte dot product, cut into planes:
+ *   base 8  all of it
+ *   base 4  vector i of 4: group i in the low, group i + 4 in the high nibbles
+ *   base 2  vector i of 2: group 4i + j at bit 2j
+ *   extra 1 after the base: one vector, bit g belongs to group g
+ *   extra 2 after the base: vector i of 2: group 4i + j at bit 2j
+ *
+ * Written order (matmul_q_c.c is the definition). Per output acc = 0, then for each 32-block in K order
+ *   acc = fmaf(t, dx, acc), dx the activation's scale, and t, all sums exact integers, by class:
+ *   PN_Q_PLAIN  t = (float)sum(w x) * dw                             dw = d, or d * (float)sc for IQ4_XS
+ *   PN_Q_MIN    t = fmaf((float)sum(w x), dw, mw * (float)sum(x))    legacy: dw = d, mw = m; K: d * sc, -(dmin * mn)
+ *   PN_Q_HALF   t = fmaf((float)sum1, dw1, (float)sum0 * dw0)        halves of 16, dw = d * (float)sc
+ *   PN_Q_2K     t = fmaf((float)B, -dmin, (float)A * d)              A = sc0 sum0 + sc1 sum1, B = mn0 xs0 + mn1 xs1
+ *   PN_Q_3K     t = (float)A * d
+ * where w is the code less its offset (or its table value). Every integer stays below 2^24, so the conversions are exact. */
+#ifndef PN_MATMUL_Q_H
+#define PN_MATMUL_Q_H
+
+#include "tensor/tensor.h"
+
+enum { PN_SCRATCH_PACK = 262144 };  /* bytes of scratch the quantised products want */
+
+typedef enum pn_q_class { PN_Q_PLAIN, PN_Q_MIN, PN_Q_HALF, PN_Q_2K, PN_Q_3K } pn_q_class;
+
+typedef struct pn_q_layout {
+    uint16_t block, file_bytes;      /* values and bytes of a block of the file */
+    uint16_t code_bytes;             /* of a packed 32-block */
+    uint16_t scale_bytes;            /* of a packed block of `block` values */
+    uint8_t base, extra;             /* bits */
+    uint8_t sub_rows, has_m;
+    uint8_t offset;                  /* value = code - offset, when there is no table */
+    uint8_t cls;
+    const int8_t *table;             /* 16 values by code */
+} pn_q_layout;
+
+const pn_q_layout *pn_q_layout_of(pn_type t);   /* NULL: no block format */
+
+/* 32 values of one row, in the parts that both layouts store. */
+typedef struct pn_q_part {
+    uint8_t code[32];
+    uint16_t d, m;                   /* F16 bits */
+    uint8_t sub[2];                  /* as packed: see scales_of in dequantize.c */
+} pn_q_part;
+
+/* Integer scales and minima of the two halves. */
+typedef struct pn_q_scales { int32_t sc[2], mn[2]; } pn_q_scales;
+
+void pn_q_decode(pn_type t, const uint8_t *block, uint32_t j, pn_q_part *out);   /* j: which 32 of the file's block */
+void pn_q_panel_part(pn_type t, const uint8_t *panel, size_t k, size_t b, uint32_t row, pn_q_part *out);
+void pn_q_part_floats(pn_type t, const pn_q_part *p, float dst[32]);
+void pn_q_scales_of(pn_type t, const uint8_t sub[2], pn_q_scales *out);
+/* The codes of a packed 32-block as [8][16][4] bytes. */
+void pn_q_codes(const pn_q_layout *l, const uint8_t *packed, uint8_t out[512]);
+
+/* ---- products ------------------------------------------------------------------ */
+/* One or two panels over n_blocks 32-blocks, starting at block b0 of the activations, n_cols (1..64) columns.
+ * acc[c * 32 + panel * 16 + row] continues. */
+typedef struct pn_q_tile {
+    pn_type type;
+    uint32_t n_panels;
+    const uint8_t *codes[2], *scales[2];
+    size_t n_blocks, b0;
+    const pn_acts *x;
+    uint32_t col0, n_cols;
+    float *acc;
+} pn_q_tile;
+typedef void (*pn_q_tile_fn)(const pn_q_tile *t);
+
+enum { PN_Q_COLS = 64 };
+/* Walks panels, columns and (raw matrices) pieces of K; the same for every CPU level. */
+void pn_matmul_q_walk(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
+                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn);
+
+typedef void pn_matmul_fn(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
+                          uint32_t col1, float *y, size_t y_stride, void *scratch);
+pn_matmul_fn pn_matmul_q_c, pn_matmul_q_avx2, pn_matmul_q_avx512vnni;
+
+/* d = amax / 127, q = round half to even of x * (127 / amax), clamped to +-127; all zero when 127 / amax overflows. */
+void pn_acts_put_q_c(pn_acts *a, uint32_t col, const float *x);
+void pn_acts_put_q_avx2(pn_acts *a, uint32_t col, const float *x);
+void pn_acts_put_q_avx512(pn_acts *a, uint32_t col, const float *x);
+
+#endif
