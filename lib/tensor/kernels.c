@@ -59,5 +59,6 @@ void pn_kernels_init(pn_kernels *k, uint32_t cpu)
     if (!(cpu & PN_CPU_AVX512VNNI)) return;
     k->cpu |= PN_CPU_AVX512VNNI;
     k->matmul = matmul_avx512vnni;
+    k->acts_put = acts_put_avx512vnni;
 #endif
 }
