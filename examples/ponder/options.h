@@ -1,0 +1,47 @@
+/* Command lines from a table: parsing and the help text come from the same place. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <ponder.h>
+
+#include <stddef.h>
+
+enum {
+    OPTION_FLAG,   /* to: int, set to 1 */
+    OPTION_TEXT,   /* to: const char * */
+    OPTION_NUMBER, /* to: int64_t */
+    OPTION_PARAM,  /* a parameter of the library, which checks type and bounds itself */
+    OPTION_SET     /* NAME=VALUE: any parameter by its name */
+};
+
+typedef struct option {
+    const char *name;  /* "--threads" */
+    const char *value; /* as the help calls it; NULL for flags */
+    const char *help;
+    int kind;
+    void *to;
+    ponder_param param;
+} option;
+
+typedef struct options {
+    const char *usage; /* "ask MODEL [QUESTION...]" */
+    const char *about; /* what the command does, for --help */
+    const char *notes; /* after the options: examples; may be NULL */
+    const option *table;
+    size_t n;
+    ponder_config *config;      /* where OPTION_PARAM and OPTION_SET go */
+    int least_args, most_args; /* words that are no options */
+} options;
+
+/* The usual parameters, to be put into a table. */
+#define OPTION_THREADS {"--threads", "T", "threads to compute with; 0: one a core", OPTION_PARAM, NULL, PONDER_P_THREADS}
+#define OPTION_ANY {"--set", "NAME=VALUE", "any parameter of the library (`ponder info --parameters` lists them)", OPTION_SET, NULL, 0}
+
+enum { OPTIONS_GO_ON = -1 };
+/* Parses; the words that are no options are moved to argv[1].. and counted in *args. OPTIONS_GO_ON, or the exit status:
+ * help was printed, or a mistake. */
+int options_parse(const options *o, int argc, char **argv, int *args);
+/* Text to a whole number; 0 when it is none. */
+int options_number(const char *text, int64_t *out);
+
+#endif

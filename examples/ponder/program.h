@@ -1,0 +1,82 @@
+/* What the files of the ponder program share. It uses nothing of the library but ponder.h. */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#include <ponder.h>
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "options.h"
+
+/* Exit statuses: a failure of what was asked, and a command line that asks nothing sensible. */
+enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
+
+/* One command: its own file has its options and its help. argv[0] is the command's name. */
+int command_chat(int argc, char **argv);
+int command_ask(int argc, char **argv);
+int command_info(int argc, char **argv);
+int command_bench(int argc, char **argv);
+int command_logits(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
+int command_detokenize(int argc, char **argv);
+int command_render(int argc, char **argv);
+
+/* -- fail.c: errors are one line on standard error -- */
+/* "ponder: what: text (PONDER_E_...)"; returns EXIT_FAIL. The text may be "" or NULL. */
+int fail(const char *what, ponder_status status, const char *text);
+/* "ponder: what: text"; returns EXIT_USAGE. */
+int fail_usage(const char *what, const char *text);
+/* Memory or the end of this program. */
+void *must_alloc(size_t count, size_t each);
+void *must_realloc(void *p, size_t count, size_t each);
+/* All of a stream, with a final NUL that *n does not count; NULL when it cannot be read. */
+char *read_all(FILE *in, size_t *n);
+/* Flushes standard output: what could not be written is an error too. EXIT_SUCCESS or EXIT_FAIL. */
+int finish_output(void);
+
+/* -- open.c -- */
+/* Opens with a progress line on standard error if that is a terminal (`quiet`: never). Ctrl-C cancels. Returns 0 or an
+ * exit status; the error is printed then. */
+int open_model(ponder_model **out, const char *path, ponder_config *config, int quiet);
+/* Whole numbers and text of a model; 0 and "" where it has none. */
+int64_t model_number(ponder_model *model, int32_t id);
+void model_text(ponder_model *model, int32_t id, char *out, size_t cap);
+/* A config, or the end of this program. */
+ponder_config *new_config(void);
+
+/* -- answer.c -- */
+typedef struct answer_options {
+    int quiet;       /* no line with the rates */
+    int no_thoughts; /* the private reasoning is not shown */
+} answer_options;
+/* Generates one turn: the answer to standard output as it comes, thoughts and rates to standard error. */
+ponder_status answer(ponder_session *session, const answer_options *options);
+/* An empty session with the system text, if any. Returns 0 or an exit status; the error is printed then. */
+int open_session(ponder_session **out, ponder_model *model, ponder_config *config, const char *system);
+
+/* -- interrupt.c: Ctrl-C -- */
+/* From now on Ctrl-C ends no process: it cancels the session of interrupt_cancels (NULL: none) and is remembered. */
+void interrupt_install(void);
+void interrupt_cancels(ponder_session *session);
+/* Was there a Ctrl-C since the last call? */
+int interrupted(void);
+
+/* -- terminal.c -- */
+enum { TINT_PLAIN, TINT_DIM, TINT_BOLD, TINT_PROMPT };
+/* The escape sequence, or "" where it is no terminal or NO_COLOR asks for none. */
+const char *tint(FILE *to, int which);
+int is_terminal(FILE *f);
+/* "98.4 MB" into out. */
+const char *human_bytes(char out[16], uint64_t bytes);
+
+/* -- json.c -- */
+/* A JSON string with its quotes; `text` is taken to be UTF-8. */
+void json_text(FILE *to, const char *text);
+void json_numbers(FILE *to, const int32_t *ids, size_t n);
+
+/* -- npy.c -- */
+/* Writes float32 [rows][cols] in C order as NumPy's format 1.0. 0, or an errno. */
+int npy_write(const char *path, const float *values, size_t rows, size_t cols);
+
+#endif

@@ -1,0 +1,184 @@
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "program.h"
+
+/* A model's tokenizer without its weights: a folder has it in a file of its own. */
+static int open_tokenizer(ponder_tokenizer **out, const char *path, ponder_config *config)
+{
+    struct stat st;
+    ponder_status status;
+    char *inside = NULL;
+    if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
+        inside = must_alloc(strlen(path) + sizeof "/tokenizer.json", 1);
+        sprintf(inside, "%s/tokenizer.json", path);
+    }
+    status = ponder_tokenizer_open(out, inside ? inside : path, config);
+    if (status != PONDER_OK)
+        fail(inside ? inside : path, status, ponder_config_error(config));
+    free(inside);
+    return status == PONDER_OK ? 0 : EXIT_FAIL;
+}
+
+static int run_tokenize(ponder_tokenizer *tokenizer, int plain)
+{
+    ponder_error error = {.size = sizeof error};
+    size_t bytes, n = 0, cap;
+    uint32_t flags = plain ? 0 : PONDER_TOKENIZE_SPECIAL;
+    char *text = read_all(stdin, &bytes);
+    int32_t *ids;
+    ponder_status status;
+    if (!text)
+        return fail("standard input", PONDER_E_IO, "cannot be read");
+    cap = bytes + 16; /* a token has a byte at least; a SentencePiece tokenizer may add a few of its own */
+    ids = must_alloc(cap, sizeof *ids);
+    status = ponder_tokenize(tokenizer, text, bytes, flags, ids, cap, &n, &error);
+    if (status == PONDER_E_SPACE) {
+        ids = must_realloc(ids, cap = n, sizeof *ids);
+        status = ponder_tokenize(tokenizer, text, bytes, flags, ids, cap, &n, &error);
+    }
+    free(text);
+    if (status == PONDER_OK) {
+        printf("{\"ids\":");
+        json_numbers(stdout, ids, n);
+        puts("}");
+    }
+    free(ids);
+    return status == PONDER_OK ? finish_output() : fail("tokenize", status, error.text);
+}
+
+static int32_t *json_array_ids(const json_t *array, size_t *n)
+{
+    int32_t *ids;
+    if (!json_is_array(array))
+        return NULL;
+    *n = json_array_size(array);
+    ids = must_alloc(*n, sizeof *ids);
+    for (size_t i = 0; i < *n; i++) {
+        json_int_t value = json_integer_value(json_array_get(array, i));
+        if (!json_is_integer(json_array_get(array, i)) || value < 0 || value > INT32_MAX) {
+            free(ids);
+            return NULL;
+        }
+        ids[i] = (int32_t)value;
+    }
+    return ids;
+}
+
+/* {"ids":[1,2]}, [1,2], or numbers with spaces, commas or newlines between them. */
+static int32_t *parse_ids(const char *text, size_t bytes, size_t *n)
+{
+    const char *at = text + strspn(text, " \t\r\n");
+    size_t room = 64;
+    int32_t *ids;
+    if (*at == '{' || *at == '[') {
+        json_t *root = json_loadb(text, bytes, 0, NULL);
+        ids = json_array_ids(json_is_object(root) ? json_object_get(root, "ids") : root, n);
+        json_decref(root);
+        return ids;
+    }
+    ids = must_alloc(room, sizeof *ids);
+    for (*n = 0; *(at += strspn(at, ", \t\r\n"));) {
+        char *end;
+        long value = strtol(at, &end, 10);
+        if (end == at || value < 0 || value > INT32_MAX) {
+            free(ids);
+            return NULL;
+        }
+        if (*n == room)
+            ids = must_realloc(ids, room *= 2, sizeof *ids);
+        ids[(*n)++] = (int32_t)value;
+        at = end;
+    }
+    return ids;
+}
+
+static int print_text(ponder_tokenizer *tokenizer, const int32_t *ids, size_t n)
+{
+    ponder_error error = {.size = sizeof error};
+    size_t bytes, cap = n * 16 + 64;
+    char *text = must_alloc(cap, 1);
+    ponder_status status = ponder_detokenize(tokenizer, ids, n, 1, text, cap, &bytes, &error);
+    if (status == PONDER_E_SPACE) {
+        text = must_realloc(text, cap = bytes, 1);
+        status = ponder_detokenize(tokenizer, ids, n, 1, text, cap, &bytes, &error);
+    }
+    if (status == PONDER_OK)
+        fwrite(text, 1, bytes, stdout);
+    free(text);
+    return status == PONDER_OK ? finish_output() : fail("detokenize", status, error.text);
+}
+
+static int run_detokenize(ponder_tokenizer *tokenizer, int plain)
+{
+    size_t bytes, n;
+    char *text = read_all(stdin, &bytes);
+    int32_t *ids;
+    int code;
+    (void)plain;
+    if (!text)
+        return fail("standard input", PONDER_E_IO, "cannot be read");
+    ids = parse_ids(text, bytes, &n);
+    code = ids ? print_text(tokenizer, ids, n) : fail("standard input", PONDER_E_FORMAT, "wants {\"ids\":[..]} or numbers");
+    free(ids);
+    free(text);
+    return code;
+}
+
+/* `model` is the word that is no option, `file` the value of --tokenizer; exactly one of them is wanted. */
+static int run(const char *model, const char *file, ponder_config *config, int (*what)(ponder_tokenizer *, int), int plain)
+{
+    ponder_tokenizer *tokenizer;
+    int code;
+    if (!model == !file)
+        return fail_usage("tokenizer", "give either a MODEL or --tokenizer FILE");
+    code = open_tokenizer(&tokenizer, model ? model : file, config);
+    if (code)
+        return code;
+    code = what(tokenizer, plain);
+    ponder_tokenizer_free(tokenizer);
+    return code;
+}
+
+#define FILE_OPTION {"--tokenizer", "FILE", "a tokenizer.json, a tiktoken rank file, or a GGUF", OPTION_TEXT, &file, 0}
+
+int command_tokenize(int argc, char **argv)
+{
+    const char *file = NULL;
+    int args, code, plain = 0;
+    const option table[] = {
+        FILE_OPTION,
+        {"--plain", NULL, "special tokens in the text are plain text", OPTION_FLAG, &plain, 0},
+    };
+    const options o = {
+        "tokenize (--tokenizer FILE | MODEL) [--plain]",
+        "Bytes on standard input to token ids: {\"ids\":[..]} on one line. Special tokens in the text become their ids unless\n"
+        "--plain is given; no begin token is added. Weights are not loaded.",
+        "example:\n  printf 'Hello world' | ponder tokenize model.gguf",
+        table, sizeof table / sizeof *table, new_config(), 0, 1};
+    code = options_parse(&o, argc, argv, &args);
+    if (code == OPTIONS_GO_ON)
+        code = run(args ? argv[1] : NULL, file, o.config, run_tokenize, plain);
+    ponder_config_free(o.config);
+    return code;
+}
+
+int command_detokenize(int argc, char **argv)
+{
+    const char *file = NULL;
+    int args, code;
+    const option table[] = {FILE_OPTION};
+    const options o = {
+        "detokenize (--tokenizer FILE | MODEL)",
+        "The inverse of tokenize: {\"ids\":[..]}, or numbers, on standard input to bytes on standard output. Special tokens come\n"
+        "out as their text.",
+        "example:\n  printf 'Hello world' | ponder tokenize model.gguf | ponder detokenize model.gguf",
+        table, sizeof table / sizeof *table, new_config(), 0, 1};
+    code = options_parse(&o, argc, argv, &args);
+    if (code == OPTIONS_GO_ON)
+        code = run(args ? argv[1] : NULL, file, o.config, run_detokenize, 0);
+    ponder_config_free(o.config);
+    return code;
+}
