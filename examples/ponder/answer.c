@@ -17,6 +17,20 @@ static void end_line(printing *p)
     p->open_line = 0;
 }
 
+/* A model's text must not steer the terminal: control characters other than newline and tab are shown as '?'. In a file
+ * or a pipe every byte is kept. */
+static void write_text(FILE *to, const char *text, size_t bytes)
+{
+    if (!is_terminal(to)) {
+        fwrite(text, 1, bytes, to);
+        return;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        fputc((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ? '?' : c, to);
+    }
+}
+
 /* Standard output has the answer and nothing else, so that it can be piped. */
 static void print_text(printing *p, const ponder_event *event)
 {
@@ -28,7 +42,7 @@ static void print_text(printing *p, const ponder_event *event)
         end_line(p);
     if (thought)
         fputs(tint(to, TINT_DIM), to);
-    fwrite(event->text, 1, event->text_bytes, to);
+    write_text(to, event->text, event->text_bytes);
     if (thought)
         fputs(tint(to, TINT_PLAIN), to);
     fflush(to);

@@ -49,7 +49,7 @@ static int set_param(ponder_config *config, const ponder_param_info *p, const ch
         return fail_usage(p->name, "wants a number");
     if (status == PONDER_OK)
         return OPTIONS_GO_ON;
-    fail(p->name, status, ponder_config_error(config));
+    fail("option", status, ponder_config_error(config));
     return EXIT_USAGE;
 }
 
