@@ -24,6 +24,7 @@ static ponder_status truncated(cursor *c)
 
 static ponder_status take(cursor *c, uint64_t n, const uint8_t **p)
 {
+    *p = NULL;
     if (n > c->size - c->pos) return truncated(c);
     if (n > c->n - c->pos) {
         c->need = c->pos + n;
@@ -37,6 +38,7 @@ static ponder_status take(cursor *c, uint64_t n, const uint8_t **p)
 static ponder_status take32(cursor *c, uint32_t *v)
 {
     const uint8_t *p;
+    *v = 0;
     ponder_status s = take(c, 4, &p);
     if (s == PONDER_OK) *v = pn_get32(p);
     return s;
@@ -45,6 +47,7 @@ static ponder_status take32(cursor *c, uint32_t *v)
 static ponder_status take64(cursor *c, uint64_t *v)
 {
     const uint8_t *p;
+    *v = 0;
     ponder_status s = take(c, 8, &p);
     if (s == PONDER_OK) *v = pn_get64(p);
     return s;
@@ -170,7 +173,7 @@ static ponder_status note_alignment(cursor *c, const pn_kv *kv, pn_part *part)
 
 static ponder_status scan(cursor *c, pn_part *part)
 {
-    uint64_t n_tensors, n_kv;
+    uint64_t n_tensors = 0, n_kv = 0;
     ponder_status s = take_header(c, &n_tensors, &n_kv);
     if (s) return s;
     part->n_tensors = (uint32_t)n_tensors;

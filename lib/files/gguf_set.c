@@ -58,13 +58,13 @@ static void put_number(char *to, uint32_t v)
 /* Is `path` the name of a part of n? Its number is written over by part_path. */
 static bool is_part_name(const char *path, uint32_t n)
 {
-    char want[SUFFIX + 1] = "-?????-of-00000.gguf";
+    char want[SUFFIX + 1] = "-#####-of-00000.gguf";
     size_t len = strlen(path);
     if (len < SUFFIX) return false;
     put_number(want + 10, n);
     const char *end = path + len - SUFFIX;
     for (int i = 0; i < SUFFIX; i++)
-        if (want[i] == '?' ? end[i] < '0' || end[i] > '9' : end[i] != want[i]) return false;
+        if (want[i] == '#' ? end[i] < '0' || end[i] > '9' : end[i] != want[i]) return false;
     return true;
 }
 
