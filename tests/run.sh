@@ -1,25 +1,133 @@
 #!/bin/sh
-# Installs what is missing (Debian/Ubuntu), builds ponder and runs every test.
-set -eu
-cd "$(dirname "$0")/.."
-packages="gcc clang meson ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev"
-missing=""
-for p in $packages; do
-    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
-done
-if [ -n "$missing" ]; then
-    echo "== installing:$missing"
+# Installs what is missing (Debian/Ubuntu packages), builds ponder in several ways and runs every test.
+#   sh tests/run.sh            everything
+#   sh tests/run.sh gcc abi    only these steps (names as printed)
+# Each step prints one line; its log is build/logs/STEP.log (PONDER_BUILD names another folder). The last line counts.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+top=$(pwd)
+root=${PONDER_BUILD:-$top/build}
+case $root in /*) ;; *) root=$top/$root ;; esac
+logs=$root/logs
+mkdir -p "$logs" || exit 1
+only="$*"
+passed=0
+failed=0
+PONDER_TEST_DATA=$top/tests/data
+export PONDER_TEST_DATA
+
+install_packages() {
+    packages="gcc g++ clang meson ninja-build pkg-config binutils libpcre2-dev libjansson-dev libcmocka-dev
+        libopenblas-serial-dev libpng-dev libjpeg-dev libcurl4-openssl-dev
+        python3 python3-pycparser golang-go cmake abigail-tools strace locales"
+    missing=""
+    for p in $packages; do
+        dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"
+    done
+    [ -n "$missing" ] || return 0
+    echo "installing:$missing"
     sudo=""
     [ "$(id -u)" = 0 ] || sudo="sudo"
-    $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
-fi
-build=${PONDER_BUILD:-build}
-[ -d "$build" ] || meson setup "$build" >/dev/null
-ninja -C "$build"
-status=0
-meson test -C "$build" --print-errorlogs || status=$?
-passed=$(grep -c '"result": "OK"' "$build/meson-logs/testlog.json" || true)
-failed=$(grep -c -E '"result": "(FAIL|TIMEOUT|ERROR)"' "$build/meson-logs/testlog.json" || true)
+    $sudo apt-get update -qq &&
+        # shellcheck disable=SC2086 # several names
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+}
+
+# A locale with decimal commas, in our own folder: the tests run under it too.
+make_locale() {
+    [ -d "$root/locale/de_DE.UTF-8" ] || { mkdir -p "$root/locale" && localedef -i de_DE -f UTF-8 "$root/locale/de_DE.UTF-8"; }
+}
+
+# prepare NAME COMMAND...: what the steps need; it counts only when it fails.
+prepare() {
+    name=$1
+    shift
+    printf '== %s ... ' "$name"
+    if "$@" >"$logs/$name.log" 2>&1; then echo "ok"; else
+        echo "FAILED; the end of $logs/$name.log:"
+        tail -n 40 "$logs/$name.log" | sed 's/^/   | /'
+        failed=$((failed + 1))
+    fi
+}
+
+# step NAME COMMAND...: one line; the end of the log when it fails. Counts the tests that meson ran, or one.
+step() {
+    name=$1
+    shift
+    case " $only " in "  " | *" $name "*) ;; *) return 0 ;; esac
+    printf '== %s ... ' "$name"
+    begin=$(date +%s)
+    testlog=$root/$name/meson-logs/testlog.json
+    rm -f "$testlog"
+    if "$@" >"$logs/$name.log" 2>&1; then ok=1; else ok=0; fi
+    good=0
+    bad=0
+    if [ -f "$testlog" ]; then
+        good=$(grep -cE '"result": "(OK|EXPECTEDFAIL)"' "$testlog")
+        bad=$(grep -cE '"result": "(FAIL|TIMEOUT|ERROR|INTERRUPT|UNEXPECTEDPASS)"' "$testlog")
+    fi
+    if [ $ok = 1 ] && [ "$good" = 0 ]; then good=1; fi
+    if [ $ok = 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    if [ $ok = 1 ]; then
+        echo "ok: $good passed ($(($(date +%s) - begin)) s)"
+    else
+        echo "FAILED: $good passed, $bad failed ($(($(date +%s) - begin)) s); the end of $logs/$name.log:"
+        tail -n 40 "$logs/$name.log" | sed 's/^/   | /'
+    fi
+}
+
+# build NAME OPTIONS...: sets up once and compiles.
+build() {
+    dir=$root/$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then meson setup "$dir" "$@" || return 1; fi
+    ninja -C "$dir"
+}
+# test_all NAME ARGUMENTS...: meson's tests of a build.
+test_all() {
+    dir=$root/$1
+    shift
+    LOCPATH=$root/locale meson test -C "$dir" --print-errorlogs --no-rebuild "$@"
+}
+build_and_test() { build "$@" && test_all "$1"; }
+
+# What is known to be missing must fail here, not be skipped: every feature is required in the first build.
+with_gcc() {
+    CC=gcc build gcc -Dopenblas=enabled -Dpng=enabled -Djpeg=enabled -Dcurl=enabled && test_all gcc
+}
+with_clang() { CC=clang build_and_test clang; }
+with_asan() {
+    CC=gcc build asan -Db_sanitize=address,undefined -Doptimization=1 -Db_lundef=false &&
+        ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+            test_all asan --timeout-multiplier 5
+}
+# ThreadSanitizer cannot bear some kernels' address randomisation; containers may forbid to turn it off.
+with_tsan() {
+    fixed=""
+    if setarch -R true 2>/dev/null; then fixed="setarch -R"; fi
+    # shellcheck disable=SC2086 # none or two words
+    CC=gcc build tsan -Db_sanitize=thread -Doptimization=1 -Db_lundef=false &&
+        LOCPATH=$root/locale TSAN_OPTIONS=halt_on_error=1 $fixed meson test -C "$root/tsan" --print-errorlogs --no-rebuild \
+            --timeout-multiplier 10 --suite base --suite engine
+}
+without() { # FEATURE
+    CC=gcc build "no-$1" "-D$1=disabled" -Doptimization=1 -Ddebug=false && test_all "no-$1" --timeout-multiplier 3
+}
+
+prepare packages install_packages
+prepare locale make_locale
+step gcc with_gcc
+step abi sh tests/abi/check.sh "$root/gcc"
+step install env CC=gcc sh tests/install/check.sh "$root/gcc"
+step bindings sh tests/bindings/check.sh "$root/gcc"
+step docs python3 tests/docs/check.py "$root/gcc"
+step clang with_clang
+step asan with_asan
+step tsan with_tsan
+for feature in openblas png jpeg curl; do
+    step "no-$feature" without $feature
+done
 echo "$passed passed, $failed failed"
-exit $status
+[ $failed = 0 ]

@@ -70,7 +70,7 @@ func checkLibrary(abi, version uint32) error {
 	// The library refuses a struct that is smaller than its own first version: ask with ours.
 	info := C.ponder_param_info{size: C.sizeof_ponder_param_info}
 	if status := cParamAt(0, &info); status != OK {
-		return fmt.Errorf("ponder: the library refuses our structs: %s", status)
+		return fmt.Errorf("ponder: the library refuses our structs (status %d)", int32(status)) // its names are not to be trusted
 	}
 	return nil
 }
