@@ -101,5 +101,9 @@ void pn_fenv_enter(pn_fenv *saved);
 void pn_fenv_leave(const pn_fenv *saved);
 /* strtod for JSON and headers without the locale; *used is 0 when nothing was read. */
 double pn_parse_double(const char *p, size_t n, size_t *used);
+/* Whether JSON text nests at most `limit` deep. jansson recurses for each level (up to 2048 of them), so text from outside
+ * is asked first: PN_JSON_DEPTH levels fit the 64 KB of stack that every call has. */
+enum { PN_JSON_DEPTH = 64 };
+bool pn_json_depth_ok(const char *p, size_t n, size_t limit);
 
 #endif

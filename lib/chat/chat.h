@@ -4,15 +4,31 @@
 
 #include "base/base.h"
 
-typedef enum pn_template { PN_TEMPLATE_NONE = 0, PN_TEMPLATE_MUSE, PN_TEMPLATE_CHATML, PN_TEMPLATE_GEMMA, PN_TEMPLATE_LLAMA3 } pn_template;
+/* A template is one fixed text program; those that differ in a byte of what they write are different ones here.
+ * The first of each family is what its plain name means: */
+typedef enum pn_template {
+    PN_TEMPLATE_NONE = 0,
+    PN_TEMPLATE_MUSE,      /* "muse": Muse Glimmer's */
+    PN_TEMPLATE_CHATML,    /* "chatml": the bare loop, no default system, tools ignored */
+    PN_TEMPLATE_GEMMA,     /* "gemma": Gemma 3's; the system text opens the first user turn */
+    PN_TEMPLATE_LLAMA3,    /* "llama3": Llama 3's, tools ignored */
+    PN_TEMPLATE_SMOLLM2,   /* "smollm2": ChatML with SmolLM2's default system */
+    PN_TEMPLATE_QWEN2,     /* "qwen2": ChatML with Qwen2's default system */
+    PN_TEMPLATE_QWEN2_5,   /* "qwen2.5": default system, tools */
+    PN_TEMPLATE_QWEN3,     /* "qwen3": no default system, tools, enable_thinking */
+    PN_TEMPLATE_GEMMA2,    /* "gemma2": Gemma 1's and 2's, which refuse a system */
+    PN_TEMPLATE_LLAMA3_1,  /* "llama3.1": 3.1's and 3.2's, with date lines; session texts only, no tools */
+} pn_template;
 
 pn_template pn_template_by_name(const char *name);
 const char *pn_template_name(pn_template t);   /* "" for none */
-/* Recognises a Jinja template by its content, PN_TEMPLATE_NONE when it is none of ours. */
+/* Recognises a Jinja template by its content, PN_TEMPLATE_NONE when it is none of ours, also when it is one of the family
+ * but writes something else (another default system, a begin token, a thought that the prompt opens). */
 pn_template pn_template_recognise(pn_str jinja);
 
 /* A run of rendered text: control text of the template (its special tokens count), or text of a user, a tool or the
- * model, which never becomes a control token. */
+ * model, which never becomes a control token. A boundary between runs is no boundary between tokens: look for special
+ * tokens in the control runs only, then split what stands between them as one text. */
 typedef struct pn_span {
     size_t from, n;
     bool control;
@@ -21,22 +37,29 @@ typedef struct pn_span {
 typedef struct pn_rendered {
     const ponder_alloc *a;
     pn_buf text;
-    pn_span *spans;        /* in order, covering the text */
+    pn_span *spans;        /* in order, covering the text; none is empty, neighbours differ in `control` */
     size_t n_spans, cap_spans;
 } pn_rendered;
 
 void pn_rendered_init(pn_rendered *r, const ponder_alloc *a);
 void pn_rendered_free(pn_rendered *r);
 /* {"messages": [...], "tools": [...], "kwargs": {...}} -> text, byte for byte what the reference template gives (Jinja's
- * trim_blocks and lstrip_blocks on, as transformers renders). PONDER_E_FORMAT with the template's own refusal as text. */
+ * trim_blocks and lstrip_blocks on, as transformers renders). PONDER_E_FORMAT with the template's own refusal as text.
+ * Muse without system and current_date: today's date (UTC). */
 ponder_status pn_render_json(pn_template t, const char *json, size_t n, pn_rendered *out, ponder_error *err);
 
 /* The same for a session: one message at a time after the first turn. `first` renders the opening (begin token, default
- * system) too. The result of rendering messages 0..n-1 in any split equals the one-piece text up to the generation prompt. */
+ * system) too. The result of rendering messages 0..n-1 in any split equals the one-piece text up to the generation prompt,
+ * if the first part has the system message (when there is one) and, with Gemma, the first user message.
+ * No date is written. An unknown role is PONDER_E_FORMAT. `effort` may be NULL or "": the template's default. */
 typedef struct pn_message { const char *role; pn_str text; } pn_message;
 ponder_status pn_render_messages(pn_template t, const pn_message *m, size_t n, bool first, bool generation_prompt,
                                  const char *effort, pn_rendered *out, ponder_error *err);
-/* What must stand between a finished assistant turn (its end token included) and the next message, e.g. "\n" for ChatML. */
+/* What the model itself writes at the end of its turn: muse "<|eot|>", chatml "<|im_end|>", gemma "<end_of_turn>", llama3
+ * "<|eot_id|>". A turn that was cut (limit, stop string, cancel) lacks it: it is to be added (control text). */
+pn_str pn_template_turn_end(pn_template t);
+/* What must stand between a finished assistant turn (its end token included) and the next message: "\n" for ChatML and
+ * Gemma, nothing for the others. Rendered assistant messages already end in it. */
 pn_str pn_template_between(pn_template t);
 
 #endif
