@@ -1,0 +1,38 @@
+/* The packed layout's numbers as compile-time constants, so that one always-inlined kernel body becomes a straight loop
+ * for each type. They repeat the table of types.c; the products' tests compare every type bit for bit. */
+#ifndef PN_MATMUL_Q_X86_H
+#define PN_MATMUL_Q_X86_H
+
+#include <immintrin.h>
+
+#include "tensor/matmul_q.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE bool is_iq4(int t) { return t == PN_IQ4_NL || t == PN_IQ4_XS; }
+INLINE int base_of(int t) { return t == PN_Q8_0 ? 8 : t == PN_Q2_K || t == PN_Q3_K ? 2 : 4; }
+INLINE int extra_of(int t)
+{
+    return t == PN_Q6_K ? 2 : t == PN_Q5_0 || t == PN_Q5_1 || t == PN_Q5_K || t == PN_Q3_K ? 1 : 0;
+}
+INLINE bool has_m(int t) { return t == PN_Q4_1 || t == PN_Q5_1 || t == PN_Q2_K || t == PN_Q4_K || t == PN_Q5_K; }
+INLINE int sub_rows_of(int t)
+{
+    return t == PN_IQ4_XS ? 1 : t == PN_Q2_K || t == PN_Q3_K || t == PN_Q4_K || t == PN_Q5_K || t == PN_Q6_K ? 2 : 0;
+}
+INLINE int per_of(int t) { return sub_rows_of(t) ? 8 : 1; } /* 32-blocks a block */
+INLINE size_t code_bytes_of(int t) { return 64u * (size_t)(base_of(t) + extra_of(t)); }
+INLINE size_t scale_bytes_of(int t)
+{
+    return 32u + (has_m(t) ? 32u : 0) + 16u * (size_t)(per_of(t) * sub_rows_of(t));
+}
+INLINE pn_q_class class_of(int t)
+{
+    return t == PN_Q2_K ? PN_Q_2K : t == PN_Q3_K ? PN_Q_3K : t == PN_Q6_K ? PN_Q_HALF : has_m(t) ? PN_Q_MIN : PN_Q_PLAIN;
+}
+
+#define FOR_Q_TYPES(X) \
+    X(PN_Q4_0) X(PN_Q4_1) X(PN_Q5_0) X(PN_Q5_1) X(PN_Q8_0) X(PN_Q2_K) \
+    X(PN_Q3_K) X(PN_Q4_K) X(PN_Q5_K) X(PN_Q6_K) X(PN_IQ4_NL) X(PN_IQ4_XS)
+
+#endif
