@@ -99,7 +99,7 @@ with_gcc() {
 }
 with_clang() { CC=clang build_and_test clang; }
 with_asan() {
-    CC=gcc build asan -Db_sanitize=address,undefined -Doptimization=1 -Db_lundef=false &&
+    CC=gcc build asan -Db_sanitize=address,undefined -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
         ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
             test_all asan --timeout-multiplier 5
 }
@@ -108,7 +108,7 @@ with_tsan() {
     fixed=""
     if setarch -R true 2>/dev/null; then fixed="setarch -R"; fi
     # shellcheck disable=SC2086 # none or two words
-    CC=gcc build tsan -Db_sanitize=thread -Doptimization=1 -Db_lundef=false &&
+    CC=gcc build tsan -Db_sanitize=thread -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
         LOCPATH=$root/locale TSAN_OPTIONS=halt_on_error=1 $fixed meson test -C "$root/tsan" --print-errorlogs --no-rebuild \
             --timeout-multiplier 10 --suite base --suite engine
 }

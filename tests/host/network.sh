@@ -1,0 +1,13 @@
+#!/bin/sh
+# network.sh PROGRAM: traces a whole chat; not one network call may be made. 77 (skipped) where tracing is forbidden.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+strace -o /dev/null true 2>/dev/null || { echo "strace cannot trace here"; exit 77; }
+strace -f -e trace=network -o "$log" "$1" --traced || exit 1
+if grep -E '^[0-9]+ +[a-z0-9_]+\(' "$log"; then
+    echo "network calls (above)"
+    exit 1
+fi
+"$1" --call
+[ $? -ge 128 ] || { echo "the filter of the other test does not bite"; exit 1; }
+echo "no network call"
