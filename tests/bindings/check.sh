@@ -43,6 +43,7 @@ PONDER_LIBRARY=$tmp/structs/libponder.so.0 python3 "$top/tests/bindings/mismatch
 libc=$(ldd /bin/sh | sed -n 's/.*=> \(.*libc\.so[^ ]*\).*/\1/p')
 PONDER_LIBRARY=$libc python3 "$top/tests/bindings/mismatch.py" "no libponder"
 LD_LIBRARY_PATH=$lib python3 "$top/tests/bindings/test_python.py"
+LD_LIBRARY_PATH=$lib python3 "$top/tests/bindings/test_arguments.py"
 
 command -v go >/dev/null || { echo "Go is missing"; exit 1; }
 cd "$top/bindings/go"
