@@ -81,6 +81,9 @@ ponder_status pn_safetensors_fill(pn_checkpoint *c, uint32_t part, ponder_error 
 /* folder.c */
 ponder_status pn_folder_open(pn_checkpoint *c, const char *path, ponder_error *err);
 
+/* A folder that is not on a disk: takes both sources over, also on failure. For tests. */
+ponder_status pn_folder_open_sources(pn_checkpoint **out, pn_source *config, pn_source *weights, const ponder_alloc *a, ponder_error *err);
+
 /* checkpoint.c */
 ponder_status pn_checkpoint_reserve(pn_checkpoint *c, uint64_t tensors, uint64_t names, ponder_error *err);
 ponder_status pn_checkpoint_parts(pn_checkpoint *c, uint32_t n, ponder_error *err);

@@ -148,6 +148,24 @@ ponder_status pn_folder_open(pn_checkpoint *c, const char *path, ponder_error *e
     return s;
 }
 
+ponder_status pn_folder_open_sources(pn_checkpoint **out, pn_source *config, pn_source *weights, const ponder_alloc *a, ponder_error *err)
+{
+    pn_checkpoint *c = *out = pn_zalloc(a, sizeof *c);
+    ponder_status s = c ? PONDER_OK : pn_nomem(err, sizeof *c);
+    if (s == PONDER_OK) c->a = a;
+    if (s == PONDER_OK) s = pn_json_source(&c->config, config, false, "config.json", err);
+    if (s == PONDER_OK) s = pn_checkpoint_parts(c, 1, err);
+    pn_source_free(config);
+    if (s) pn_source_free(weights);
+    else c->parts[0].source = weights;
+    if (s == PONDER_OK) s = pn_safetensors_scan(&c->parts[0], err);
+    if (s == PONDER_OK) s = assemble(c, err);
+    if (s == PONDER_OK) return s;
+    pn_checkpoint_free(c);
+    *out = NULL;
+    return s;
+}
+
 const json_t *pn_folder_text(const pn_checkpoint *c)
 {
     const json_t *text = json_object_get(c->config, "text_config");

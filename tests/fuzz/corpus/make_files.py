@@ -1,0 +1,147 @@
+"""Seeds for the targets gguf and safetensors: python make_files.py
+
+Tiny models (width 8, zero weights) of each architecture with every kind of key and tensor that the readers look at.
+"""
+import json
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).parent
+U32, I32, F32, BOOL, STR, ARRAY, U64, F64 = 4, 5, 6, 7, 8, 9, 10, 12
+PACK = {U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q", F64: "<d"}
+
+
+def text(s):
+    b = s.encode()
+    return struct.pack("<Q", len(b)) + b
+
+
+def value(kind, v):
+    if kind == STR:
+        return text(v)
+    return struct.pack(PACK[kind], v)
+
+
+def key(name, kind, v):
+    if isinstance(v, list):
+        return text(name) + struct.pack("<IIQ", ARRAY, kind, len(v)) + b"".join(value(kind, x) for x in v)
+    return text(name) + struct.pack("<I", kind) + value(kind, v)
+
+
+def gguf(name, keys, tensors, align=32):
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+    out += b"".join(key(*k) for k in keys)
+    offset = 0
+    for tensor, shape in tensors:
+        n = 4
+        for s in shape:
+            n *= s
+        out += text(tensor) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape[::-1])
+        out += struct.pack("<IQ", 0, offset)
+        offset += -(-n // align) * align
+    out += bytes(-len(out) % align) + bytes(offset)
+    (HERE / "gguf").mkdir(exist_ok=True)
+    (HERE / "gguf" / name).write_bytes(out)
+
+
+def sizes(arch, layers):
+    return [("general.architecture", STR, arch), ("general.name", STR, "seed"), (f"{arch}.block_count", U32, layers),
+            (f"{arch}.context_length", U32, 64), (f"{arch}.embedding_length", U32, 8), (f"{arch}.feed_forward_length", U32, 8),
+            (f"{arch}.attention.head_count", U32, 2), (f"{arch}.attention.head_count_kv", U32, 1),
+            (f"{arch}.attention.key_length", U32, 4), (f"{arch}.attention.value_length", U32, 4),
+            (f"{arch}.attention.layer_norm_rms_epsilon", F32, 1e-5)]
+
+
+def tokens(kind):
+    return [("tokenizer.ggml.model", STR, kind), ("tokenizer.ggml.pre", STR, "llama4"),
+            ("tokenizer.ggml.tokens", STR, ["<s>", "a", "b", "ab"]), ("tokenizer.ggml.token_type", I32, [3, 1, 1, 1]),
+            ("tokenizer.ggml.scores", F32, [0, -1, -2, -3]), ("tokenizer.ggml.merges", STR, ["a b"]),
+            ("tokenizer.ggml.bos_token_id", U32, 0), ("tokenizer.ggml.eos_token_id", U32, 3),
+            ("tokenizer.ggml.eot_token_id", U32, 2), ("tokenizer.ggml.add_bos_token", BOOL, True),
+            ("tokenizer.chat_template", STR, "{{ messages }}")]
+
+
+ENDS = [("token_embd.weight", [4, 8]), ("output_norm.weight", [8])]
+ATTENTION = [("attn_norm.weight", [8]), ("attn_q.weight", [8, 8]), ("attn_k.weight", [4, 8]), ("attn_v.weight", [4, 8]),
+             ("attn_output.weight", [8, 8]), ("ffn_norm.weight", [8])]
+DENSE = [("ffn_gate.weight", [8, 8]), ("ffn_up.weight", [8, 8]), ("ffn_down.weight", [8, 8])]
+QK = [("attn_q_norm.weight", [4]), ("attn_k_norm.weight", [4])]
+POST = [("post_attention_norm.weight", [8]), ("post_ffw_norm.weight", [8])]
+SPARSE = [("ffn_gate_inp.weight", [3, 8]), ("exp_probs_b.bias", [3]), ("ffn_latent_down.weight", [4, 8]),
+          ("ffn_latent_up.weight", [8, 4]), ("ffn_pre_exp_norm.weight", [4]), ("ffn_post_exp_norm.weight", [4]),
+          ("ffn_gate_exps.weight", [3, 2, 4]), ("ffn_up_exps.weight", [3, 2, 4]), ("ffn_down_exps.weight", [3, 4, 2]),
+          ("post_ffw_norm.weight", [8])] + [(f"{a}_resid_{b}.weight", [8]) for a in ("attn", "ffn") for b in ("alpha", "beta")]
+
+
+def blocks(layers, *lists):
+    return ENDS + [(f"blk.{i}.{n}", s) for i in range(layers) for part in lists for n, s in part]
+
+
+def muse(arch):
+    return [(f"{arch}.logit_scale", F32, 0.5), (f"{arch}.final_logit_softcapping", F32, 20),
+            (f"{arch}.attention.sliding_window", U32, 4)]
+
+
+def make_gguf():
+    gguf("llama", sizes("llama", 1) + [("llama.rope.scaling.type", STR, "linear"), ("llama.rope.scaling.factor", F32, 2)]
+         + tokens("gpt2"), blocks(1, ATTENTION, DENSE) + [("rope_freqs.weight", [2]), ("output.weight", [4, 8])])
+    gguf("qwen2", sizes("qwen2", 1), blocks(1, ATTENTION, DENSE, [("attn_q.bias", [8]), ("attn_k.bias", [4]), ("attn_v.bias", [4])]))
+    gguf("gemma3", sizes("gemma3", 2) + tokens("llama") + [("gemma3.attention.sliding_window", U32, 4), ("general.alignment", U32, 64)],
+         blocks(2, ATTENTION, DENSE, QK, POST), 64)
+    gguf("muse-glimmer", sizes("muse-glimmer", 2) + muse("muse-glimmer")
+         + [("muse-glimmer.attention.sliding_window_pattern", BOOL, [True, False])],
+         blocks(2, ATTENTION, DENSE, QK, POST, [("attn_gate.weight", [8, 8])]) + [("output.weight", [4, 8])])
+    a = "muse-spark"
+    gguf(a, sizes(a, 2) + muse(a) + [(f"{a}.attention.sliding_window_pattern", I32, [1, 0]), (f"{a}.post_norm_epsilon", F32, 1e-8),
+         (f"{a}.rope.freq_base_swa", F32, 5e5), (f"{a}.moe_latent_size", U32, 4), (f"{a}.expert_count", U32, 3),
+         (f"{a}.expert_used_count", U32, 2), (f"{a}.expert_feed_forward_length", U32, 2), (f"{a}.expert_gating_func", U32, 2),
+         (f"{a}.expert_weights_norm", BOOL, True), (f"{a}.expert_weights_scale", F64, 1.0)],
+         blocks(2, ATTENTION, QK, SPARSE, [("attn_gate.weight", [8, 8])]) + [("output.weight", [4, 8])])
+
+
+def safetensors(name, config, tensors):
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for i, (tensor, shape) in enumerate(tensors):
+        n = 2 if i % 2 else 4
+        for s in shape:
+            n *= s
+        header[tensor] = {"dtype": "BF16" if i % 2 else "F32", "shape": shape, "data_offsets": [offset, offset + n]}
+        offset += n
+    head = json.dumps(header).encode()
+    (HERE / "safetensors").mkdir(exist_ok=True)
+    (HERE / "safetensors" / name).write_bytes(json.dumps(config).encode() + b"\0" + struct.pack("<Q", len(head)) + head + bytes(offset))
+
+
+BASE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+        "intermediate_size": 8, "vocab_size": 4, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "eos_token_id": [1, 2]}
+
+
+def hf(prefix, *parts):
+    return [(prefix + "embed_tokens.weight", [4, 8]), (prefix + "norm.weight", [8])] \
+        + [(f"{prefix}layers.0.{n}", s) for p in parts for n, s in p]
+
+
+def make_safetensors():
+    attention = [("input_layernorm.weight", [8])] + [(f"self_attn.{n}_proj.weight", s) for n, s in
+                                                     (("q", [8, 8]), ("k", [4, 8]), ("v", [4, 8]), ("o", [8, 8]))]
+    dense = [(f"mlp.{n}_proj.weight", [8, 8]) for n in ("gate", "up", "down")]
+    four = [(f"{n}_layernorm.weight", [8]) for n in ("post_attention", "pre_feedforward", "post_feedforward")]
+    qk = [("self_attn.q_norm.weight", [4]), ("self_attn.k_norm.weight", [4])]
+    safetensors("llama", dict(BASE, model_type="llama", tie_word_embeddings=True, rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}),
+        hf("model.", attention, dense, [("post_attention_layernorm.weight", [8])]))
+    safetensors("gemma3", {"model_type": "gemma3", "text_config": dict(BASE, sliding_window=4, layer_types=["full_attention"],
+                rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_theta": 1e4}})},
+                hf("language_model.model.", attention, dense, four, qk))
+    gates = [(f"post_{n}_residual_gate.gate", [8]) for n in ("attention", "feedforward")]
+    sparse = [("mlp.gate.weight", [3, 8]), ("mlp.gate.e_score_correction_bias", [3]), ("mlp.pre_expert_proj.weight", [4, 8]),
+              ("mlp.post_expert_proj.weight", [8, 4]), ("mlp.pre_expert_norm.weight", [4]), ("mlp.experts.gate_up_proj", [3, 4, 4]),
+              ("mlp.experts.down_proj", [3, 4, 2]), ("mlp.experts.post_expert_norm.weight", [4])]
+    safetensors("muse-spark", {"model_type": "muse_spark", "text_config": dict(
+        BASE, sliding_window=4, layer_types=["sliding_attention"], layer_rope_theta=[5e5], mlp_layer_types=["sparse"],
+        num_local_experts=3, num_experts_per_tok=2, moe_hidden_size=4, moe_intermediate_size=2)},
+        hf("model.language_model.", attention, four[1:], gates, sparse, [("self_attn.gate_proj.weight", [8, 8])]) + [("lm_head.weight", [4, 8])])
+
+
+make_gguf()
+make_safetensors()
