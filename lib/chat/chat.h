@@ -17,7 +17,7 @@ typedef enum pn_template {
     PN_TEMPLATE_QWEN2_5,   /* "qwen2.5": default system, tools */
     PN_TEMPLATE_QWEN3,     /* "qwen3": no default system, tools, enable_thinking */
     PN_TEMPLATE_GEMMA2,    /* "gemma2": Gemma 1's and 2's, which refuse a system */
-    PN_TEMPLATE_LLAMA3_1,  /* "llama3.1": 3.1's and 3.2's, with date lines; session texts only, no tools */
+    PN_TEMPLATE_LLAMA3_1,  /* "llama3.1": 3.1's: date lines, tools; 3.2's writes the same texts when it has no clock */
 } pn_template;
 
 pn_template pn_template_by_name(const char *name);

@@ -1,5 +1,5 @@
 /* ChatML: <|im_start|>role, newline, text, <|im_end|>, newline. The bare loop and SmolLM2's and Qwen2's differ in the default
- * system; Qwen 2.5 and 3 also write tools, calls and results. */
+ * system; Qwen 2.5 and 3 (qwen.c) also write tools, calls and results. */
 #include "chat/value.h"
 
 static const char *default_system(pn_template t)
@@ -35,6 +35,10 @@ static void loop(pn_chat *c)
 
 void pn_render_chatml(pn_chat *c)
 {
+    if (c->template == PN_TEMPLATE_QWEN2_5 || c->template == PN_TEMPLATE_QWEN3) {
+        pn_render_qwen(c, default_system(c->template));
+        return;
+    }
     loop(c);
     if (c->generation_prompt) pn_control(c, "<|im_start|>assistant\n");
 }

@@ -199,7 +199,7 @@ static void default_system(pn_chat *c)
         pn_control(c, "\nCurrent date: ");
         pn_text_concat(c, date, "current_date");
         pn_control(c, ".");
-    } else if (c->clock) {
+    } else if (!c->session) {
         today(c);
     }
     strength(c);

@@ -95,7 +95,7 @@ static pn_template chatml(pn_str s)
 {
     pn_str prompt, system;
     /* What this room's rendering does not write. */
-    if (has(s, "bos_token") || has(s, "<|channel|>") || has(s, "capitalize")) return PN_TEMPLATE_NONE;
+    if (has(s, "bos_token") || has(s, "<|channel|>") || has(s, "capitalize") || has(s, "<function=")) return PN_TEMPLATE_NONE;
     if (!literal_after(s, "<|im_start|>assistant", &prompt) || prompt.n) return PN_TEMPLATE_NONE;
     const bool tools = has(s, "<tool_call>");
     literal_after(s, "<|im_start|>system", &system);

@@ -116,7 +116,8 @@ void pn_render_any(pn_chat *c)
     case PN_TEMPLATE_CHATML: case PN_TEMPLATE_SMOLLM2: case PN_TEMPLATE_QWEN2: case PN_TEMPLATE_QWEN2_5:
     case PN_TEMPLATE_QWEN3: pn_render_chatml(c); break;
     case PN_TEMPLATE_GEMMA: case PN_TEMPLATE_GEMMA2: pn_render_gemma(c); break;
-    case PN_TEMPLATE_LLAMA3: case PN_TEMPLATE_LLAMA3_1: pn_render_llama3(c); break;
+    case PN_TEMPLATE_LLAMA3: pn_render_llama3(c); break;
+    case PN_TEMPLATE_LLAMA3_1: pn_render_llama3_1(c); break;
     default: c->status = pn_fail(c->err, PONDER_E_UNKNOWN, "no such template");
     }
     if (c->status) {
@@ -155,7 +156,7 @@ ponder_status pn_render_json(pn_template t, const char *json, size_t n, pn_rende
     pn_json doc;
     ponder_status status = pn_json_read(&doc, json, n, out->a, err);
     if (status) return status;
-    pn_chat c = {.out = out, .err = err, .template = t, .first = true, .clock = true};
+    pn_chat c = {.out = out, .err = err, .template = t, .first = true};
     c.status = open_root(&c, pn_json_root(&doc));
     if (!c.status) pn_render_any(&c);
     pn_json_free(&doc);

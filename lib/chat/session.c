@@ -35,7 +35,7 @@ ponder_status pn_render_messages(pn_template t, const pn_message *m, size_t n, b
     }
     if (effort && effort[0]) member(&kwargs, &strength, "reasoning_strength", pn_str_of(effort));
     pn_chat c = {.out = out, .err = err, .template = t, .messages = &messages, .tools = &no_tools, .kwargs = &kwargs,
-                 .first = first, .generation_prompt = generation_prompt};
+                 .first = first, .session = true, .generation_prompt = generation_prompt};
     pn_render_any(&c);
     pn_free(out->a, values, count * sizeof *values);
     return c.status;

@@ -60,7 +60,7 @@ typedef struct pn_chat {
     pn_template template;
     const pn_value *messages, *tools, *kwargs; /* tools: undefined when there are none */
     bool first;             /* begin token and default system are wanted */
-    bool clock;             /* the date of today may be written */
+    bool session;           /* messages of a session: no date of today, no thoughts beside what the ids have */
     bool generation_prompt;
 } pn_chat;
 
@@ -77,8 +77,10 @@ void pn_begin_token(pn_chat *c, const char *token); /* bos_token, which kwargs m
 
 void pn_render_muse(pn_chat *c);
 void pn_render_chatml(pn_chat *c);
+void pn_render_qwen(pn_chat *c, const char *fallback); /* the default system, or NULL */
 void pn_render_gemma(pn_chat *c);
 void pn_render_llama3(pn_chat *c);
+void pn_render_llama3_1(pn_chat *c);
 void pn_render_any(pn_chat *c);
 
 #endif

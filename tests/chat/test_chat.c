@@ -1,4 +1,5 @@
 /* Chat templates against what Jinja makes of them (tests/data/chat/cases.json, from tests/reference/make_chat.py). */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +44,7 @@ static void check_spans(const pn_rendered *r)
 
 static bool equal(const pn_rendered *r, const json_t *want)
 {
-    return r->text.n == json_string_length(want) && memcmp(r->text.p, json_string_value(want), r->text.n) == 0;
+    return r->text.n == json_string_length(want) && (!r->text.n || memcmp(r->text.p, json_string_value(want), r->text.n) == 0);
 }
 
 static bool case_holds(const json_t *c, const ponder_alloc *a)
@@ -133,7 +134,7 @@ static void test_sessions(void **state)
 static void test_generated_turn(void **state)
 {
     static const struct { const char *name, *generated; } turns[] = {
-        {"muse", " to=user<|message|>Yes."}, {"chatml", "Yes."}, {"smollm2", "Yes."}, {"gemma", "Yes."}, {"llama3", "Yes."}};
+        {"muse", " to=user<|message|>Yes."}, {"chatml", "Yes."}, {"smollm2", "Yes."}, {"qwen2.5", "Yes."}, {"qwen3", "Yes."}, {"gemma", "Yes."}, {"llama3", "Yes."}};
     const pn_message all[] = {{"user", {"Hi", 2}}, {"assistant", {"Yes.", 4}}, {"user", {"More", 4}}};
     for (size_t i = 0; i < PN_COUNT(turns); i++) {
         const pn_template t = pn_template_by_name(turns[i].name);
@@ -230,6 +231,7 @@ static void test_recognise(void **state)
     assert_int_equal(recognise(text), PN_TEMPLATE_NONE);
     assert_int_equal(recognise("{{ '<|im_start|>x<|im_end|>' }}{{ '<|im_start|>assistant\\n<think>\\n' }}"), PN_TEMPLATE_NONE);
     assert_int_equal(recognise(""), PN_TEMPLATE_NONE);
+    assert_int_equal(recognise("{{ '<|im_start|>x<|im_end|>' }}{{ '<|im_start|>assistant\\n' }}<tool_call><function= \"# Tools"), PN_TEMPLATE_NONE);
     assert_int_equal(recognise("[INST] {{ m }} [/INST]"), PN_TEMPLATE_NONE);
     assert_int_equal(recognise("<|start|>assistant<|channel|>final<|message|>x<|end|>"), PN_TEMPLATE_NONE);
     assert_int_equal(recognise("<|start|> to=self<|message|><atem:invoke><|eom|><|eot|>"), PN_TEMPLATE_MUSE);
@@ -277,6 +279,36 @@ static void test_deep(void **state)
     assert_false(pn_json_depth_ok("[[]]", 4, 1));
     free(text);
     pn_rendered_free(&r);
+}
+
+static void *all_cases(void *bad)
+{
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(golden, "cases"), i, c) *(size_t *)bad += !case_holds(c, NULL);
+    return bad;
+}
+
+/* The whole room in 64 KB of stack (a sanitizer's frames are larger than that). */
+static void test_small_stack(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    skip();
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    skip();
+#endif
+#endif
+    enum { STACK = 64 << 10 };
+    size_t bad = 0;
+    pthread_t thread;
+    pthread_attr_t attr;
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, STACK), 0);
+    assert_int_equal(pthread_create(&thread, &attr, all_cases, &bad), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attr);
+    assert_int_equal(bad, 0);
 }
 
 /* ---- every allocation fails in turn ---- */
@@ -328,7 +360,7 @@ int main(void)
         cmocka_unit_test(test_cases), cmocka_unit_test(test_sessions), cmocka_unit_test(test_generated_turn),
         cmocka_unit_test(test_control_spans), cmocka_unit_test(test_date), cmocka_unit_test(test_recognise),
         cmocka_unit_test(test_names), cmocka_unit_test(test_arguments), cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_small_stack), cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }
