@@ -124,38 +124,50 @@ INLINE int32_t prepare(const int t, int32_t s0, int32_t s1)
     return -offset * (s0 + s1);
 }
 
-INLINE __m512i dot4(__m512i sum, __m512i w, const int8_t *x)
+INLINE __m512i spread4(const int8_t *x)
 {
     int32_t v;
     memcpy(&v, x, 4);
-    return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(v));
+    return _mm512_set1_epi32(v);
 }
 
-/* acc = fmaf(t, dx, acc) for one panel and one column. */
-INLINE __m512 column(const int t, const block *o, const int8_t *q, float dx, int32_t pre, int32_t pre1, __m512 acc)
+/* t of one panel, from its integer sums. */
+INLINE __m512 term(const int t, const block *o, __m512i sum, __m512i sum1, __m512i pre)
 {
     const pn_q_class cls = class_of(t);
-    __m512i first = _mm512_set1_epi32(pre), sum = cls == PN_Q_MIN || cls == PN_Q_2K ? _mm512_setzero_si512() : first;
-    __m512i sum1 = cls == PN_Q_HALF ? _mm512_set1_epi32(pre1) : sum;
-    __m512 v;
+    if (cls == PN_Q_MIN)
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), o->a, _mm512_mul_ps(o->b, _mm512_castsi512_ps(pre)));
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), o->a);
+    if (cls == PN_Q_HALF)
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum1), o->b, v);
+    if (cls == PN_Q_2K)
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(o->mins, pre)), o->b, v);
+    return v;
+}
+
+/* acc = fmaf(t, dx, acc) for np panels and one column; each broadcast of x serves all panels. */
+INLINE void column(const int t, const int np, const block *o, const int8_t *q, float dx, int32_t pre, int32_t pre1,
+                   __m512 acc[2])
+{
+    const pn_q_class cls = class_of(t);
+    const __m512i first = _mm512_set1_epi32(pre), zero = _mm512_setzero_si512();
+    const __m512i start = cls == PN_Q_MIN || cls == PN_Q_2K ? zero : first;
+    const __m512i start1 = cls == PN_Q_HALF ? _mm512_set1_epi32(pre1) : zero;
+    __m512i sum[2] = {start, start}, sum1[2] = {start1, start1};
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++) {
-        if (cls == PN_Q_HALF && g >= 4)
-            sum1 = dot4(sum1, o->w[g], q + 4 * g);
-        else
-            sum = dot4(sum, o->w[g], q + 4 * g);
+        __m512i x = spread4(q + 4 * g);
+#pragma GCC unroll 2
+        for (int p = 0; p < np; p++) {
+            if (cls == PN_Q_HALF && g >= 4)
+                sum1[p] = _mm512_dpbusd_epi32(sum1[p], o[p].w[g], x);
+            else
+                sum[p] = _mm512_dpbusd_epi32(sum[p], o[p].w[g], x);
+        }
     }
-    if (cls == PN_Q_MIN) {
-        v = _mm512_mul_ps(o->b, _mm512_castsi512_ps(first));
-        v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), o->a, v);
-    } else {
-        v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), o->a);
-        if (cls == PN_Q_HALF)
-            v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum1), o->b, v);
-        else if (cls == PN_Q_2K)
-            v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(o->mins, first)), o->b, v);
-    }
-    return _mm512_fmadd_ps(v, _mm512_set1_ps(dx), acc);
+#pragma GCC unroll 2
+    for (int p = 0; p < np; p++)
+        acc[p] = _mm512_fmadd_ps(term(t, &o[p], sum[p], sum1[p], first), _mm512_set1_ps(dx), acc[p]);
 }
 
 /* A loaded 32-block against all columns of the tile; accumulators in L1. */
@@ -164,6 +176,7 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     const int8_t *q = k->x->q + 32 * at;
     const float *dx = k->x->d + at;
     const int32_t *s = k->x->s + 2 * at;
+    float *acc = k->acc;
     const uint32_t n = k->n_cols;
     int32_t pre[PN_Q_COLS], pre1[PN_Q_COLS];
     for (uint32_t c = 0; c < n; c++) {
@@ -171,13 +184,13 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
         if (class_of(t) == PN_Q_HALF)
             pre1[c] = -32 * s[2 * c + 1];
     }
-    for (uint32_t c = 0; c < n; c++)
-#pragma GCC unroll 2
-        for (int p = 0; p < np; p++) {
-            float *acc = k->acc + 32 * c + 16 * p;
-            int32_t half = class_of(t) == PN_Q_HALF ? pre1[c] : 0;
-            _mm512_store_ps(acc, column(t, &o[p], q + 32 * c, dx[c], pre[c], half, _mm512_load_ps(acc)));
-        }
+    for (uint32_t c = 0; c < n; c++, acc += 32, q += 32) {
+        __m512 a[2] = {_mm512_load_ps(acc), np > 1 ? _mm512_load_ps(acc + 16) : _mm512_setzero_ps()};
+        column(t, np, o, q, dx[c], pre[c], class_of(t) == PN_Q_HALF ? pre1[c] : 0, a);
+        _mm512_store_ps(acc, a[0]);
+        if (np > 1)
+            _mm512_store_ps(acc + 16, a[1]);
+    }
 }
 
 enum { AHEAD = 2048 }; /* bytes of codes fetched ahead when one column leaves little time a byte */
@@ -190,15 +203,15 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             int32_t s0 = k->x->s[2 * at], s1 = k->x->s[2 * at + 1], pre = prepare(t, s0, s1);
+            block o[2];
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
-                block o;
                 for (size_t i = 0; i < code_bytes_of(t); i += 64)
                     _mm_prefetch((const char *)codes[p] + AHEAD + i, _MM_HINT_T0);
-                load_block(t, codes[p], scales[p], j, &o);
-                acc[p] = column(t, &o, k->x->q + 32 * at, k->x->d[at], pre, -32 * s1, acc[p]);
+                load_block(t, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
+            column(t, np, o, k->x->q + 32 * at, k->x->d[at], pre, -32 * s1, acc);
         }
         for (int p = 0; p < np; p++)
             scales[p] += scale_bytes_of(t);
