@@ -1,12 +1,288 @@
-#include "tensor/matmul_q.h"
+/* The quantised product on AVX2. Half a panel (8 rows) by 4 k is a vector; vpmaddubsw gives 16-bit sums of pairs, which
+ * saturate, so each format adds only as many of them as its codes allow before widening:
+ *   codes to 3, 7 (2K, 3K)  4 groups: 4 * 2 * 7 * 127 = 7112; widened by multiplying with the half's scale
+ *   codes to 15             8 groups: 8 * 2 * 15 * 127 = 30480
+ *   codes to 31             4 groups: 4 * 2 * 31 * 127 = 31496
+ *   codes to 63             2 groups: 2 * 2 * 63 * 127 = 32004
+ *   signed bytes            1 group: |w| times the activation with w's sign, 2 * 128 * 127 = 32512 */
+#include <float.h>
+
+#include "tensor/matmul_q_x86.h"
+
+/* Half a panel's 32-block. a, b by class: PLAIN dw; MIN dw, mw; HALF dw0, dw1; 2K d, -dmin; 3K d. */
+typedef struct block {
+    __m256i w[8];       /* codes; |values| of signed types */
+    __m256i sign[8];    /* signed types: the values */
+    __m256 a, b;
+    __m256i sc[2];      /* 2K, 3K: each half's scale, twice as 16 bits */
+    __m256i pair;       /* 2K: minima of the two halves as 16 bits, 3K: scales */
+} block;
+
+INLINE bool is_signed(int t) { return t == PN_Q8_0 || is_iq4(t); }
+INLINE __m256i load(const uint8_t *p) { return _mm256_load_si256((const void *)p); }
+INLINE __m256i load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)); }
+INLINE __m256i load_s8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)); }
+INLINE __m256 load_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_load_si128((const void *)p)); }
+INLINE __m256 times(__m256 d, __m256i n) { return _mm256_mul_ps(d, _mm256_cvtepi32_ps(n)); }
+INLINE __m256 negative(__m256 v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
+
+/* Two 16-bit numbers a lane. */
+INLINE __m256i pair16(__m256i low, __m256i high)
+{
+    return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(high, 16));
+}
+
+/* Bits from `from` on moved to `to`; the mask cuts neighbours off. */
+INLINE __m256i bits(__m256i v, int from, int to, int mask)
+{
+    v = from > to ? _mm256_srli_epi16(v, from - to) : from < to ? _mm256_slli_epi16(v, to - from) : v;
+    return _mm256_and_si256(v, _mm256_set1_epi8((char)mask));
+}
+
+/* p: the 32-block's planes, at this half's 32 bytes of the first vector. */
+INLINE void load_codes(const int t, const uint8_t *p, block *o)
+{
+    const uint8_t *extra = p + 64 * base_of(t);
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        __m256i w;
+        if (base_of(t) == 8)
+            w = _mm256_xor_si256(load(p + 64 * g), _mm256_set1_epi8((char)128));
+        else if (base_of(t) == 4)
+            w = bits(load(p + 64 * (g % 4)), 4 * (g / 4), 0, 15);
+        else
+            w = bits(load(p + 64 * (g / 4)), 2 * (g % 4), 0, 3);
+        if (extra_of(t) == 1)
+            w = _mm256_or_si256(w, bits(load(extra), g, base_of(t), 1 << base_of(t)));
+        else if (extra_of(t) == 2)
+            w = _mm256_or_si256(w, bits(load(extra + 64 * (g / 4)), 2 * (g % 4), 4, 0x30));
+        if (is_iq4(t))
+            w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13,
+                                    25, 38, 53, 69, 89, 113)), w);
+        if (is_signed(t)) {
+            o->sign[g] = w;
+            w = _mm256_abs_epi8(w);
+        }
+        o->w[g] = w;
+    }
+}
+
+INLINE void load_sub(const int t, const uint8_t *sub, __m256 d, __m256 m, block *o)
+{
+    if (t == PN_Q4_K || t == PN_Q5_K) {
+        o->a = times(d, load_u8(sub));
+        o->b = negative(times(m, load_u8(sub + 16)));
+    } else if (t == PN_Q6_K) {
+        o->a = times(d, load_s8(sub));
+        o->b = times(d, load_s8(sub + 16));
+    } else if (t == PN_IQ4_XS) {
+        o->a = times(d, load_s8(sub));
+    } else if (t == PN_Q2_K) {
+        __m256i s0 = load_u8(sub), s1 = load_u8(sub + 16), low = _mm256_set1_epi32(15);
+        o->pair = pair16(_mm256_srli_epi32(s0, 4), _mm256_srli_epi32(s1, 4));
+        s0 = _mm256_and_si256(s0, low);
+        s1 = _mm256_and_si256(s1, low);
+        o->sc[0] = pair16(s0, s0);
+        o->sc[1] = pair16(s1, s1);
+        o->b = negative(m);
+    } else if (t == PN_Q3_K) {
+        __m256i s0 = load_s8(sub), s1 = load_s8(sub + 16);
+        o->pair = pair16(s0, s1);
+        o->sc[0] = pair16(s0, s0);
+        o->sc[1] = pair16(s1, s1);
+    }
+}
+
+/* h: upper half of the panel's rows. */
+INLINE void load_block(const int t, const uint8_t *codes, const uint8_t *scales, int j, int h, block *o)
+{
+    const uint8_t *sub = scales + (has_m(t) ? 64 : 32) + j * sub_rows_of(t) * 16;
+    __m256 d = load_f16(scales + 16 * h), m = has_m(t) ? load_f16(scales + 32 + 16 * h) : d;
+    load_codes(t, codes + 32 * h, o);
+    o->a = d;
+    o->b = m;
+    load_sub(t, sub + 8 * h, d, m, o);
+}
+
+/* What a column brings besides its bytes: see the AVX-512 file. */
+INLINE int32_t prepare(const int t, int32_t s0, int32_t s1)
+{
+    if (class_of(t) == PN_Q_MIN) {
+        float f = (float)(s0 + s1);
+        int32_t b;
+        memcpy(&b, &f, 4);
+        return b;
+    }
+    if (class_of(t) == PN_Q_2K || class_of(t) == PN_Q_3K)
+        return (int32_t)((uint32_t)(s0 & 0xffff) | (uint32_t)s1 << 16);
+    if (class_of(t) == PN_Q_HALF)
+        return -32 * s0;
+    return t == PN_Q4_0 ? -8 * (s0 + s1) : t == PN_Q5_0 ? -16 * (s0 + s1) : 0;
+}
+
+/* Groups [g, g + n) as 16-bit sums of pairs. */
+INLINE __m256i pairs(const int t, const __m256i w[8], const __m256i *sign, const int8_t *q, int g, int n)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int i = g; i < g + n; i++) {
+        int32_t v;
+        memcpy(&v, q + 4 * i, 4);
+        __m256i x = _mm256_set1_epi32(v);
+        if (is_signed(t))
+            x = _mm256_sign_epi8(x, sign[i]);
+        x = _mm256_maddubs_epi16(w[i], x);
+        sum = i == g ? x : _mm256_add_epi16(sum, x);
+    }
+    return sum;
+}
+
+/* Exact sums of groups [g, g + n), `step` of them before each widening. */
+INLINE __m256i sums(const int t, const __m256i w[8], const __m256i *sign, const int8_t *q, int g, int n, int step,
+                    __m256i start)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+    for (int i = g; i < g + n; i += step)
+        start = _mm256_add_epi32(start, _mm256_madd_epi16(pairs(t, w, sign, q, i, step), ones));
+    return start;
+}
+
+/* t of one column (matmul_q.h). */
+INLINE __m256 term(const int t, const block *o, const __m256i w[8], const int8_t *q, int32_t pre, int32_t pre1)
+{
+    const int step = is_signed(t) ? 1 : extra_of(t) ? 4 : 8;
+    const __m256i first = _mm256_set1_epi32(pre), zero = _mm256_setzero_si256();
+    switch (class_of(t)) {
+    case PN_Q_MIN: {
+        __m256i sum = sums(t, w, o->sign, q, 0, 8, step, zero);
+        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), o->a, _mm256_mul_ps(o->b, _mm256_castsi256_ps(first)));
+    }
+    case PN_Q_HALF: {
+        __m256i sum = sums(t, w, o->sign, q, 0, 4, 2, first), sum1 = sums(t, w, o->sign, q, 4, 4, 2, _mm256_set1_epi32(pre1));
+        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum1), o->b, times(o->a, sum));
+    }
+    case PN_Q_2K: case PN_Q_3K: {
+        __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(pairs(t, w, o->sign, q, 0, 4), o->sc[0]),
+                                       _mm256_madd_epi16(pairs(t, w, o->sign, q, 4, 4), o->sc[1]));
+        __m256i other = _mm256_madd_epi16(o->pair, first);
+        if (t == PN_Q3_K)
+            return times(o->a, _mm256_sub_epi32(sum, _mm256_slli_epi32(other, 2)));
+        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(other), o->b, times(o->a, sum));
+    }
+    default:
+        return times(o->a, sums(t, w, o->sign, q, 0, 8, step, first));
+    }
+}
+
+/* acc: this half panel's 8 rows of column 0. */
+INLINE void block_columns(const int t, const block *o, const pn_q_tile *k, size_t at, const int32_t *pre,
+                          const int32_t *pre1, float *acc)
+{
+    const int8_t *q = k->x->q + 32 * at;
+    const float *dx = k->x->d + at;
+    const uint32_t n = k->n_cols;
+    __m256i w[8];
+    memcpy(w, o->w, sizeof w);
+    for (uint32_t c = 0; c < n; c++, acc += 32, q += 32) {
+        __m256 v = term(t, o, w, q, pre[c], pre1[c]);
+        _mm256_store_ps(acc, _mm256_fmadd_ps(v, _mm256_set1_ps(dx[c]), _mm256_load_ps(acc)));
+    }
+}
+
+INLINE void prepare_columns(const int t, const pn_q_tile *k, size_t at, int32_t *pre, int32_t *pre1)
+{
+    const int32_t *s = k->x->s + 2 * at;
+    for (uint32_t c = 0; c < k->n_cols; c++) {
+        pre[c] = prepare(t, s[2 * c], s[2 * c + 1]);
+        pre1[c] = class_of(t) == PN_Q_HALF ? -32 * s[2 * c + 1] : 0;
+    }
+}
+
+INLINE void columns(const int t, const pn_q_tile *k)
+{
+    const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
+    int32_t pre[PN_Q_COLS], pre1[PN_Q_COLS];
+    for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
+        for (int j = 0; j < per_of(t); j++) {
+            size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
+            prepare_columns(t, k, at, pre, pre1);
+            for (uint32_t p = 0; p < k->n_panels; p++) {
+                for (int h = 0; h < 2; h++) {
+                    block o;
+                    load_block(t, codes[p], scales[p], j, h, &o);
+                    block_columns(t, &o, k, at, pre, pre1, k->acc + 16 * p + 8 * h);
+                }
+                codes[p] += code_bytes_of(t);
+            }
+        }
+        for (uint32_t p = 0; p < k->n_panels; p++)
+            scales[p] += scale_bytes_of(t);
+    }
+}
+
+#define DEFINE(T) static __attribute__((noinline)) void tile_##T(const pn_q_tile *k) { columns(T, k); }
+FOR_Q_TYPES(DEFINE)
+
+static void tile_avx2(const pn_q_tile *k)
+{
+    switch (k->type) {
+#define CASE(T) case T: tile_##T(k); break;
+    FOR_Q_TYPES(CASE)
+    default: break;
+    }
+}
 
 void pn_matmul_q_avx2(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0, uint32_t col1,
-                    float *y, size_t y_stride, void *scratch)
+                      float *y, size_t y_stride, void *scratch)
 {
-    pn_matmul_q_c(m, panel0, panel1, x, col0, col1, y, y_stride, scratch);
+    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_avx2);
+}
+
+INLINE __m256i round_clamped(__m256 v, __m256 scale) /* NaN becomes -127, as in the reference */
+{
+    v = _mm256_max_ps(_mm256_mul_ps(v, scale), _mm256_set1_ps(-127));
+    return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(127)));
+}
+
+INLINE float top_of(__m256 v)
+{
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_shuffle_ps(h, h, 1)));
+}
+
+INLINE int32_t sum_of(__m256i v)
+{
+    __m128i h = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    h = _mm_add_epi32(h, _mm_shuffle_epi32(h, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(h, _mm_shuffle_epi32(h, 0xb1)));
+}
+
+INLINE void put_block(const float *x, int8_t *q, float *d, int32_t *s)
+{
+    __m256 v[4], top = _mm256_setzero_ps();
+    __m256i i[4];
+    for (int n = 0; n < 4; n++) {
+        v[n] = _mm256_loadu_ps(x + 8 * n);
+        top = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v[n]), top); /* NaN on the left: skipped */
+    }
+    float amax = top_of(top), id = 127.0f / amax;
+    bool ok = id <= FLT_MAX;
+    *d = ok ? amax / 127.0f : 0;
+    for (int n = 0; n < 4; n++)
+        i[n] = round_clamped(v[n], _mm256_set1_ps(ok ? id : 0));
+    s[0] = sum_of(_mm256_add_epi32(i[0], i[1]));
+    s[1] = sum_of(_mm256_add_epi32(i[2], i[3]));
+    __m256i all = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
+    all = _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((void *)q, all);
 }
 
 void pn_acts_put_q_avx2(pn_acts *a, uint32_t col, const float *x)
 {
-    pn_acts_put_q_c(a, col, x);
+    for (size_t b = 0; b < a->k / 32; b++) {
+        size_t i = b * a->cap + col;
+        put_block(x + 32 * b, a->q + 32 * i, a->d + i, a->s + 2 * i);
+    }
 }
