@@ -208,9 +208,12 @@ const pn_tensor *pn_checkpoint_find(const pn_checkpoint *c, const char *name)
     return i == UINT32_MAX ? NULL : &c->tensors[i];
 }
 
+/* Files may put data anywhere (alignment 1, a header of odd length, memory at an odd address): a view that could not be
+ * read as floats or half-precision scales is none, and the data are copied instead. */
 const uint8_t *pn_checkpoint_view(const pn_checkpoint *c, const pn_tensor *t)
 {
-    return pn_source_view(c->parts[t->part].source, t->offset, t->bytes);
+    const uint8_t *p = pn_source_view(c->parts[t->part].source, t->offset, t->bytes);
+    return (uintptr_t)p % (t->type == PN_F32 ? 4 : 2) == 0 ? p : NULL;
 }
 
 ponder_status pn_checkpoint_read(pn_checkpoint *c, const pn_tensor *t, uint64_t from, void *to, size_t n, ponder_error *err)

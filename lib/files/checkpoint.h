@@ -114,8 +114,9 @@ const json_t *pn_folder_text(const pn_checkpoint *c);
 /* ids of a JSON value that is an id or a list of ids */
 uint32_t pn_json_ids(const json_t *v, int32_t *ids, uint32_t cap);
 
-/* weights.c: the embedding table by any of its names. */
+/* weights.c: the embedding table and the output head by any of their names; NULL: not there. */
 const pn_tensor *pn_find_embedding(const pn_checkpoint *c);
+const pn_tensor *pn_find_head(const pn_checkpoint *c);
 
 static inline uint32_t pn_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 static inline uint64_t pn_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }

@@ -201,7 +201,7 @@ ponder_status pn_describe_gguf(const pn_checkpoint *c, pn_description *d, ponder
     if (d->gate) muse(&r);
     else if (d->post_attn) gemma3(&r);
     else llama_like(&r);
-    d->tied = !d->gate && !pn_checkpoint_find(c, "output.weight");
+    d->tied = !d->gate && !pn_find_head(c);
     tokens(&r);
     return r.status;
 }

@@ -278,7 +278,8 @@ static void tokens(reader *r, const defaults *k)
 {
     pn_description *d = r->d;
     int32_t id;
-    d->tied = flag_of(r, r->c->config, "tie_word_embeddings", flag_of(r, r->o, "tie_word_embeddings", k->tied));
+    /* Only the outer configuration's flag counts, and a head that is in the file stands above it. */
+    d->tied = flag_of(r, r->c->config, "tie_word_embeddings", k->tied) && !pn_find_head(r->c);
     if (!r->status) r->status = pn_describe_vocab(r->c, d, r->err);
     const uint32_t vocab = number(r, "vocab_size", k->vocab, 1, 1u << 24);
     if (!r->status && get(r->o, "vocab_size") && vocab != d->vocab)

@@ -19,6 +19,19 @@ struct pn_source {
     ponder_source callback; /* read is NULL: not one */
 };
 
+/* strerror depends on the locale and may not be safe with threads. */
+static const char *why(int error)
+{
+    switch (error) {
+    case ENOENT: case ENOTDIR: return "no such file";
+    case EACCES: case EPERM: return "permission denied";
+    case EMFILE: case ENFILE: return "too many open files";
+    case EBADF: return "no open descriptor";
+    case ENOMEM: return "no memory";
+    default: return "input/output error";
+    }
+}
+
 static ponder_status new_source(pn_source **out, const ponder_alloc *a, ponder_error *err)
 {
     *out = pn_zalloc(a, sizeof **out);
@@ -54,7 +67,7 @@ static ponder_status from_fd(pn_source **out, int fd, uint64_t offset, uint64_t 
 {
     struct stat st;
     *out = NULL;
-    if (fstat(fd, &st) != 0) return pn_fail(err, PONDER_E_IO, "cannot stat the file: errno %d", errno);
+    if (fstat(fd, &st) != 0) return pn_fail(err, PONDER_E_IO, "cannot look at the file: %s", why(errno));
     if (!S_ISREG(st.st_mode)) return pn_fail(err, PONDER_E_IO, "not a regular file");
     const uint64_t size = (uint64_t)st.st_size;
     if (offset > size || length > size - offset)
@@ -72,7 +85,7 @@ ponder_status pn_source_path(pn_source **out, const char *path, const ponder_all
     *out = NULL;
     /* Without O_NONBLOCK, opening a pipe by mistake would wait for ever. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return pn_fail(err, PONDER_E_IO, "cannot open %s: errno %d", path, errno);
+    if (fd < 0) return pn_fail(err, PONDER_E_IO, "%s: %s", why(errno), path);
     ponder_status status = from_fd(out, fd, 0, 0, a, err);
     if (status || (*out)->fd != fd) close(fd);
     return status;
@@ -82,7 +95,7 @@ ponder_status pn_source_fd(pn_source **out, int fd, uint64_t offset, uint64_t le
 {
     *out = NULL;
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (own < 0) return pn_fail(err, PONDER_E_IO, "cannot duplicate descriptor %d: errno %d", fd, errno);
+    if (own < 0) return pn_fail(err, PONDER_E_IO, "cannot duplicate descriptor %d: %s", fd, why(errno));
     ponder_status status = from_fd(out, own, offset, length, a, err);
     if (status || (*out)->fd != own) close(own);
     return status;

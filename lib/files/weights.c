@@ -134,6 +134,13 @@ const pn_tensor *pn_find_embedding(const pn_checkpoint *c)
     return find_hf(c, &table[PN_W_EMBED], table[PN_W_EMBED].hf, false, 0, name);
 }
 
+const pn_tensor *pn_find_head(const pn_checkpoint *c)
+{
+    char name[NAME_ROOM];
+    if (c->gguf) return pn_checkpoint_find(c, table[PN_W_HEAD].gguf);
+    return find_hf(c, &table[PN_W_HEAD], table[PN_W_HEAD].hf, true, 0, name);
+}
+
 static ponder_status check_shape(const pn_tensor *t, uint64_t batch, uint64_t rows, uint64_t cols, ponder_error *err)
 {
     if (t->ne[0] == cols && t->ne[1] == rows && t->ne[2] == batch && t->ne[3] == 1) return PONDER_OK;

@@ -159,7 +159,7 @@ static void older_and_shorter_configs_say_the_same(void **state)
 
 static ponder_status try_config(const char *json, const char *tensor_name, ponder_error *e)
 {
-    char folder[256], header[256];
+    char folder[256], header[512];
     pn_checkpoint *c;
     *e = (ponder_error){.size = sizeof *e};
     new_folder(folder);
@@ -217,6 +217,23 @@ static void defaults_are_those_of_the_reference(void **state)
     assert_true(d.qkv_bias && !d.out_bias && d.window == 7 && !d.layer[1].sliding && d.layer[2].sliding && !d.layer[2].local_rope);
     accept("{\"model_type\": \"qwen3\", \"hidden_size\": 32, \"rope_theta\": 5000000}");
     assert_true(d.kv_heads == 32 && d.head_dim == 128 && d.qk_norm == PN_USE_WEIGHT && d.theta == 5e6f && d.window == 0);
+}
+
+/* modeling_utils.tie_weights: the model's own flag, and only when the file has no head of its own. */
+static void tied_heads(void **state)
+{
+    (void)state;
+    ponder_error e;
+    /* A second tensor by way of the name. */
+    const char both[] = "lm_head.weight\": {\"dtype\": \"BF16\", \"shape\": [0, 32], \"data_offsets\": [0, 0]}, \"model.embed_tokens.weight";
+    accept("{\"model_type\": \"qwen3\", \"hidden_size\": 32, \"tie_word_embeddings\": true}");
+    assert_true(d.tied);
+    accept("{\"model_type\": \"qwen3\", \"hidden_size\": 32}");
+    assert_false(d.tied);
+    accept("{\"model_type\": \"gemma3\", \"text_config\": {\"hidden_size\": 32, \"tie_word_embeddings\": false}}");
+    assert_true(d.tied);
+    assert_int_equal(try_config("{\"model_type\": \"qwen3\", \"hidden_size\": 32, \"tie_word_embeddings\": true}", both, &e), PONDER_OK);
+    assert_false(d.tied);
 }
 
 static void layers_and_rotation_are_separate(void **state)
@@ -420,6 +437,7 @@ int main(void)
         cmocka_unit_test(numbers_come_from_the_file),
         cmocka_unit_test(older_and_shorter_configs_say_the_same),
         cmocka_unit_test(defaults_are_those_of_the_reference),
+        cmocka_unit_test(tied_heads),
         cmocka_unit_test(layers_and_rotation_are_separate),
         cmocka_unit_test(prefixes_of_other_releases),
         cmocka_unit_test(bad_configs_are_refused),

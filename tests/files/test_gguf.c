@@ -130,6 +130,29 @@ static void every_truncation_is_refused(void **state)
     pn_buf_free(&b);
 }
 
+/* The same file at an odd address: no view, but the same bytes. */
+static void unaligned_data_are_copied(void **state)
+{
+    (void)state;
+    pn_buf b;
+    pn_checkpoint *c;
+    ponder_error e = {.size = sizeof e};
+    float first;
+    tiny_gguf(&b, 5);
+    pn_buf odd = {.p = malloc(b.n + 1), .n = b.n};
+    memcpy(odd.p + 1, b.p, b.n);
+    odd.p++;
+    assert_int_equal(open_bytes(&c, &odd, odd.n, NULL, &e), PONDER_OK);
+    assert_int_equal(use(c, &e), PONDER_OK);
+    const pn_tensor *q = pn_checkpoint_find(c, "blk.0.attn_q.weight");
+    assert_null(pn_checkpoint_view(c, q));
+    assert_int_equal(pn_checkpoint_read(c, q, 0, &first, 4, &e), PONDER_OK);
+    assert_true(first == (5 + 1 + 1) * 32);
+    pn_checkpoint_free(c);
+    free(odd.p - 1);
+    pn_buf_free(&b);
+}
+
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -402,6 +425,7 @@ int main(void)
         cmocka_unit_test(all_value_types),
         cmocka_unit_test(tiny_is_read),
         cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(unaligned_data_are_copied),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(allocations_do_not_grow_with_the_vocabulary),
         cmocka_unit_test(headers_and_keys_are_checked),

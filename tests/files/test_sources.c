@@ -154,12 +154,39 @@ static void checkpoints_are_equal_from_all_sources(void **state)
     rmdir(folder);
 }
 
+/* The way without a view allocates the metadata itself. */
+static void allocations_behind_a_callback_may_fail(void **state)
+{
+    (void)state;
+    pn_buf b;
+    tiny_gguf(&b, 40000);
+    for (size_t at = 1;; at++) {
+        counter k;
+        pn_source *s;
+        pn_checkpoint *c = NULL;
+        pn_tokenizer_data t;
+        ponder_error e = {.size = sizeof e};
+        ponder_source from = {.size = sizeof from, .user = b.p, .length = b.n, .read = read_block};
+        counter_init(&k, at);
+        ponder_status status = pn_source_callback(&s, &from, &k.a, &e);
+        if (status == PONDER_OK) status = pn_checkpoint_open_source(&c, s, &k.a, &e);
+        if (status == PONDER_OK) status = pn_checkpoint_tokenizer(c, &t, &e);
+        pn_checkpoint_free(c);
+        assert_int_equal(k.live, 0);
+        assert_int_equal(k.bytes, 0);
+        assert_int_equal(status, k.calls < at ? PONDER_OK : PONDER_E_NOMEM);
+        if (k.calls < at) break;
+    }
+    pn_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(four_sources_give_the_same_bytes),
         cmocka_unit_test(bad_sources_are_refused),
         cmocka_unit_test(checkpoints_are_equal_from_all_sources),
+        cmocka_unit_test(allocations_behind_a_callback_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
