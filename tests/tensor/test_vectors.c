@@ -314,8 +314,38 @@ static void rope_rotates(void **state)
     }
 }
 
-int main(void)
+/* ---- --bench ------------------------------------------------------------------------- */
+typedef struct timed { const pn_kernels *k; run_fn *run; float *y; inputs in; } timed;
+
+static void one_run(void *ctx)
 {
+    timed *t = ctx;
+    t->run(t->k, t->y, &t->in);
+}
+
+static int bench(void)
+{
+    enum { N = 4096 };
+    static float a[N], b[N], c[N], y[N];
+    uint64_t s = 1;
+    fill(a, N, &s, -4, 4);
+    fill(b, N, &s, -1, 1);
+    fill(c, N, &s, -1, 1);
+    for (size_t i = 0; i < PN_COUNT(cases); i++)
+        for (size_t l = 0; l < PN_COUNT(levels); l++) {
+            if (!level_here(l)) continue;
+            pn_kernels k;
+            pn_kernels_init(&k, levels[l].flags);
+            timed t = {&k, cases[i].run, y, {a, b, c, N}};
+            memcpy(y, a, sizeof y);
+            printf("%-14s %-6s %7.3f ns a value\n", cases[i].name, levels[l].name, bench_seconds(one_run, &t) * 1e9 / N);
+        }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "--bench")) return bench();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_widen_exactly),
         cmocka_unit_test(halves_round_to_nearest_even),
