@@ -11,6 +11,19 @@
 
 enum { QUERIES = 8, KEYS = PN_KEYS };
 
+/* (queries, vectors of values) of the tiles, widest first: as many chains as the registers hold. AS_IT_LIES: for
+ * up to so many queries, what they convert again and again costs less than to convert once and store. */
+#if PN_LANES == 512
+#define SHAPES(X) X(8, 2) X(4, 4) X(3, 4) X(2, 4) X(1, 4)
+enum { AS_IT_LIES = 8 };
+#elif PN_LANES == 2
+#define SHAPES(X) X(3, 2) X(2, 2) X(1, 4)
+enum { AS_IT_LIES = 2 };
+#else
+#define SHAPES(X) X(1, 1)
+enum { AS_IT_LIES = 1 };
+#endif
+
 INLINE uint32_t groups_of(uint32_t hd) { return (hd + 31) / 32; }
 INLINE size_t scales_at(uint32_t hd) { return (size_t)hd * KEYS; }
 
@@ -63,52 +76,82 @@ static void kv_put(pn_kv_type t, void *key_block, void *value_block, uint32_t j,
     }
 }
 
-/* A block as floats: keys [hd][32], values [32][stride], stride a multiple of 16 (zeros behind hd). */
+/* A block to read: as it lies, or widened to F32. Values are `stride` apart. */
 typedef struct block {
-    const float *keys, *values;
+    pn_kv_type type;
+    uint32_t groups;             /* Q8_0: of a position */
+    const char *keys, *values;
+    const float *key_scales, *value_scales;
     size_t stride;
 } block;
 
-static void widen_keys(pn_kv_type t, const char *src, uint32_t hd, float *dst)
+INLINE vf load_stored(pn_kv_type t, const char *p, size_t i)
 {
-    const float *scales = (const float *)(const void *)(src + scales_at(hd));
-    for (size_t i = 0; i < (size_t)hd * KEYS; i += 16) {
-        if (t == PN_KV_F16) v_store(dst + i, v_load_f16((const uint16_t *)(const void *)src + i));
-        else v_store(dst + i, v_mul(v_load_i8((const int8_t *)src + i), v_load(scales + i / (32 * KEYS) * KEYS + i % KEYS)));
-    }
+    if (t == PN_KV_F32) return v_load((const float *)(const void *)p + i);
+    if (t == PN_KV_F16) return v_load_f16((const uint16_t *)(const void *)p + i);
+    return v_load_i8((const int8_t *)p + i);
 }
 
-/* One position's 16 values from d. The last ones of a head go through a padded copy: nothing is read past the block. */
-INLINE vf widen_values_at(pn_kv_type t, const char *src, uint32_t hd, uint32_t j, uint32_t d)
+/* Keys j .. j+15 at d; values d .. d+15 of j. */
+INLINE vf load_keys(pn_kv_type t, const block *b, size_t d, size_t j)
 {
-    const size_t at = (size_t)j * hd + d, bytes = t == PN_KV_F32 ? 4 : t == PN_KV_F16 ? 2 : 1;
-    const float *scales = (const float *)(const void *)(src + scales_at(hd));
-    const char *p = src + at * bytes;
+    vf k = load_stored(t, b->keys, d * KEYS + j);
+    return t == PN_KV_Q8_0 ? v_mul(k, v_load(b->key_scales + d / 32 * KEYS + j)) : k;
+}
+
+INLINE vf load_values(pn_kv_type t, const block *b, size_t j, size_t d)
+{
+    vf v = load_stored(t, b->values, j * b->stride + d);
+    return t == PN_KV_Q8_0 ? v_mul(v, v_set(b->value_scales[j * b->groups + d / 32])) : v;
+}
+
+/* The last values of a position, fewer than 16: through a copy, so that nothing is read past the block. */
+static vf load_tail(const block *b, size_t j, size_t d, size_t n)
+{
+    const size_t bytes = b->type == PN_KV_F32 ? 4 : b->type == PN_KV_F16 ? 2 : 1;
     char tail[64] = {0};
-    if (hd - d < 16) p = memcpy(tail, p, (hd - d) * bytes);
-    if (t == PN_KV_F32) return v_load((const float *)(const void *)p);
-    if (t == PN_KV_F16) return v_load_f16((const uint16_t *)(const void *)p);
-    return v_mul(v_load_i8((const int8_t *)p), v_set(scales[j * groups_of(hd) + d / 32]));
+    block one = *b;
+    memcpy(tail, b->values + (j * b->stride + d) * bytes, n * bytes);
+    one.values = tail;
+    one.stride = 0;
+    one.value_scales = b->value_scales ? b->value_scales + j * b->groups + d / 32 : NULL;
+    return b->type == PN_KV_F32 ? load_values(PN_KV_F32, &one, 0, 0) : b->type == PN_KV_F16 ? load_values(PN_KV_F16, &one, 0, 0)
+                                                                                          : load_values(PN_KV_Q8_0, &one, 0, 0);
 }
 
-static block widen_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, float *scratch)
+INLINE void widen(pn_kv_type t, block *b, uint32_t hd, float *dst)
 {
-    block b = {key, value, hd};
-    if (t != PN_KV_F32) {
-        widen_keys(t, key, hd, scratch);
-        b.keys = scratch;
+    const size_t padded = (hd + 15) / 16 * 16;
+    float *values = dst + (size_t)hd * KEYS;
+    for (size_t d = 0; d < hd; d++) {
+        v_store(dst + d * KEYS, load_keys(t, b, d, 0));
+        v_store(dst + d * KEYS + 16, load_keys(t, b, d, 16));
     }
-    if (t == PN_KV_F32 && hd % 16 == 0) return b;
-    float *dst = scratch + (size_t)hd * KEYS;
-    b.stride = (hd + 15) / 16 * 16;
-    b.values = dst;
-    for (uint32_t j = 0; j < KEYS; j++)
-        for (uint32_t d = 0; d < hd; d += 16) v_store(dst + j * b.stride + d, widen_values_at(t, value, hd, j, d));
+    for (size_t j = 0; j < KEYS; j++) {
+        size_t d = 0;
+        for (; d + 16 <= hd; d += 16) v_store(values + j * padded + d, load_values(t, b, j, d));
+        if (d < hd) v_store(values + j * padded + d, load_tail(b, j, d, hd - d));
+    }
+    *b = (block){.type = PN_KV_F32, .keys = (const char *)dst, .values = (const char *)values, .stride = padded};
+}
+
+/* Few queries read the block as it lies; for more the conversion is done once. */
+static block open_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, uint32_t n_q, float *scratch)
+{
+    block b = {.type = t, .groups = groups_of(hd), .keys = key, .values = value, .stride = hd};
+    if (t == PN_KV_Q8_0) {
+        b.key_scales = (const float *)(const void *)(b.keys + scales_at(hd));
+        b.value_scales = (const float *)(const void *)(b.values + scales_at(hd));
+    }
+    if (hd % 16 == 0 && (n_q <= AS_IT_LIES || t == PN_KV_F32)) return b;
+    if (t == PN_KV_F32) widen(PN_KV_F32, &b, hd, scratch);
+    else if (t == PN_KV_F16) widen(PN_KV_F16, &b, hd, scratch);
+    else widen(PN_KV_Q8_0, &b, hd, scratch);
     return b;
 }
 
 /* Products of Q queries with 32 keys. */
-INLINE void scores(const int Q, const block *b, uint32_t hd, const pn_attn_query *q, float *s)
+INLINE void scores(const pn_kv_type t, const int Q, const block *b, uint32_t hd, const pn_attn_query *q, float *s)
 {
     vf acc[QUERIES][2];
     const float *qp[QUERIES];
@@ -116,8 +159,8 @@ INLINE void scores(const int Q, const block *b, uint32_t hd, const pn_attn_query
         acc[i][0] = acc[i][1] = v_zero();
         qp[i] = q[i].q;
     }
-    for (uint32_t d = 0; d < hd; d++) {
-        vf k0 = v_load(b->keys + (size_t)d * KEYS), k1 = v_load(b->keys + (size_t)d * KEYS + 16);
+    for (size_t d = 0; d < hd; d++) {
+        vf k0 = load_keys(t, b, d, 0), k1 = load_keys(t, b, d, 16);
         UNROLL for (int i = 0; i < Q; i++) {
             vf x = v_set(qp[i][d]);
             acc[i][0] = v_fma(x, k0, acc[i][0]);
@@ -134,18 +177,17 @@ INLINE void scores(const int Q, const block *b, uint32_t hd, const pn_attn_query
 INLINE vf join(vf o, vf a, vf ob, vf b) { return v_fma(o, a, v_mul(ob, b)); }
 
 /* D vectors of 16 result values from d for Q queries, joined to their rows. w: each query's weights a, b. */
-INLINE void rows(const int Q, const int D, const block *b, uint32_t hd, uint32_t d, const pn_attn_query *q, const float *p,
-                 const float *w)
+INLINE void rows(const pn_kv_type t, const int Q, const int D, const block *b, uint32_t hd, uint32_t d, const pn_attn_query *q,
+                 const float *p, const float *w)
 {
     vf acc[16];
-    const float *v = b->values + q->lo * b->stride + d;
     UNROLL for (int i = 0; i < Q * D; i++) acc[i] = v_zero();
-    for (uint32_t j = q->lo; j < q->hi; j++, v += b->stride) {
-        vf vj[4];
-        UNROLL for (int e = 0; e < D; e++) vj[e] = v_load(v + 16 * e);
+    for (size_t j = q->lo; j < q->hi; j++) {
+        vf v[4];
+        UNROLL for (int e = 0; e < D; e++) v[e] = load_values(t, b, j, d + 16 * (size_t)e);
         UNROLL for (int i = 0; i < Q; i++) {
-            vf pj = v_set(p[i * KEYS + j]);
-            UNROLL for (int e = 0; e < D; e++) acc[i * D + e] = v_fma(pj, vj[e], acc[i * D + e]);
+            vf pj = v_set(p[(size_t)i * KEYS + j]);
+            UNROLL for (int e = 0; e < D; e++) acc[i * D + e] = v_fma(pj, v[e], acc[i * D + e]);
         }
     }
     UNROLL for (int i = 0; i < Q; i++)
@@ -181,41 +223,40 @@ static void soften(const pn_attn_query *q, uint32_t n, float scale_by, float *p,
     for (uint32_t i = 0; i < n; i++) *q[i].l = fmaf(*q[i].l, w[i], l[i] * w[QUERIES + i]);
 }
 
-/* Queries at once: as many chains as the registers hold. */
-#if PN_LANES == 512
-enum { SCORE_Q = 8, ROW_Q = 8, ROW_D = 2 };
-#elif PN_LANES == 2
-enum { SCORE_Q = 2, ROW_Q = 4, ROW_D = 1 };
-#else
-enum { SCORE_Q = 1, ROW_Q = 1, ROW_D = 1 };
-#endif
+#define SCORES(t, Q) \
+    static void scores_##t##_##Q(const block *b, uint32_t hd, const pn_attn_query *q, float *s) { scores(PN_KV_##t, Q, b, hd, q, s); }
+#define ROWS(t, Q, D) \
+    static void rows_##t##_##Q(const block *b, uint32_t hd, const pn_attn_query *q, const float *p, const float *w) \
+    { \
+        uint32_t d = 0; \
+        for (; d + 16 * (D - 1) < hd; d += 16 * D) rows(PN_KV_##t, Q, D, b, hd, d, q, p, w); \
+        for (; d < hd; d += 16) rows(PN_KV_##t, Q, 1, b, hd, d, q, p, w); \
+    }
+#define SHAPE_OF(t, Q, D) SCORES(t, Q) ROWS(t, Q, D)
+#define SHAPE(Q, D) SHAPE_OF(F32, Q, D) SHAPE_OF(F16, Q, D) SHAPE_OF(Q8_0, Q, D)
+#define SHAPE_ROW(Q, D) {Q, {scores_F32_##Q, scores_F16_##Q, scores_Q8_0_##Q}, {rows_F32_##Q, rows_F16_##Q, rows_Q8_0_##Q}},
+SHAPES(SHAPE)
 
-static void scores_wide(const block *b, uint32_t hd, const pn_attn_query *q, float *s) { scores(SCORE_Q, b, hd, q, s); }
-static void scores_one(const block *b, uint32_t hd, const pn_attn_query *q, float *s) { scores(1, b, hd, q, s); }
-
-static void rows_wide(const block *b, uint32_t hd, const pn_attn_query *q, const float *p, const float *w)
-{
-    uint32_t d = 0;
-    for (; d + 16 * (ROW_D - 1) < hd; d += 16 * ROW_D) rows(ROW_Q, ROW_D, b, hd, d, q, p, w);
-    for (; d < hd; d += 16) rows(ROW_Q, 1, b, hd, d, q, p, w);
-}
-
-static void rows_one(const block *b, uint32_t hd, const pn_attn_query *q, const float *p, const float *w)
-{
-    uint32_t d = 0;
-    for (; d + 48 < hd; d += 64) rows(1, 4, b, hd, d, q, p, w);
-    for (; d < hd; d += 16) rows(1, 1, b, hd, d, q, p, w);
-}
+static const struct shape {
+    uint32_t queries;
+    void (*scores[3])(const block *b, uint32_t hd, const pn_attn_query *q, float *s);
+    void (*rows[3])(const block *b, uint32_t hd, const pn_attn_query *q, const float *p, const float *w);
+} shapes[] = {SHAPES(SHAPE_ROW)};
 
 /* Up to QUERIES queries of one range. */
 static void attend(const block *b, uint32_t hd, float scale_by, const pn_attn_query *q, uint32_t n, float *p, float *w)
 {
-    uint32_t i = 0;
-    for (; i + SCORE_Q <= n; i += SCORE_Q) scores_wide(b, hd, q + i, p + i * KEYS);
-    for (; i < n; i++) scores_one(b, hd, q + i, p + i * KEYS);
+    const struct shape *s = shapes;
+    for (uint32_t i = 0; i < n; i += s->queries) {
+        while (s->queries > n - i) s++;
+        s->scores[b->type](b, hd, q + i, p + i * KEYS);
+    }
     soften(q, n, scale_by, p, w);
-    for (i = 0; i + ROW_Q <= n; i += ROW_Q) rows_wide(b, hd, q + i, p + i * KEYS, w + i);
-    for (; i < n; i++) rows_one(b, hd, q + i, p + i * KEYS, w + i);
+    s = shapes;
+    for (uint32_t i = 0; i < n; i += s->queries) {
+        while (s->queries > n - i) s++;
+        s->rows[b->type](b, hd, q + i, p + i * KEYS, w + i);
+    }
 }
 
 static void attn_block(pn_kv_type t, const void *key_block, const void *value_block, uint32_t hd, float scale_by,
@@ -226,7 +267,7 @@ static void attn_block(pn_kv_type t, const void *key_block, const void *value_bl
     for (uint32_t i = 0, n; i < n_q; i += n) {
         n = 1;
         if (q[i].lo >= q[i].hi) continue;
-        if (!b.keys) b = widen_block(t, key_block, value_block, hd, w + 2 * QUERIES);
+        if (!b.keys) b = open_block(t, key_block, value_block, hd, n_q, w + 2 * QUERIES);
         while (n < QUERIES && i + n < n_q && q[i + n].lo == q[i].lo && q[i + n].hi == q[i].hi) n++;
         attend(&b, hd, scale_by, q + i, n, p, w);
     }

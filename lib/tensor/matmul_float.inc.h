@@ -1,7 +1,7 @@
 /* Products with float weights: 16-row panels [k][16], lanes are rows, one chain an output over k.
  * A tile holds P panels by C columns of outputs in registers over a span of k; between spans the chain waits in y. */
 
-enum { MOST = 16, SPAN = 256, GROUP = 4 }; /* vectors in registers; k values and panels widened or packed at once: 64 KB of scratch */
+enum { MOST = 24, SPAN = 256, GROUP = 4 }; /* vectors in registers; k values and panels widened or packed at once: 64 KB of scratch */
 
 typedef struct piece {
     const char *w;       /* panels w_stride bytes apart, at the span's first k */
@@ -36,6 +36,8 @@ INLINE void tile(const pn_type t, const int P, const int C, const piece *a)
             acc[c * P + p] = a->first ? v_zero() : v_load_n(a->y + (size_t)c * a->y_stride + 16 * p, (int)a->rows - 16 * p);
     for (size_t k = 0; k < k_end; k++, w += row_bytes) {
         vf wp[GROUP];
+        if (C >= 4 && P <= 2) /* few streams: what the hardware fetches ahead does not suffice */
+            UNROLL for (int p = 0; p < P; p++) __builtin_prefetch(w + (size_t)p * ws + 4096);
         UNROLL for (int p = 0; p < P; p++) wp[p] = load_weights(t, w + (size_t)p * ws);
         UNROLL for (int c = 0; c < C; c++) {
             vf b = v_set(x[(size_t)c * xs + k]);
@@ -49,8 +51,8 @@ INLINE void tile(const pn_type t, const int P, const int C, const piece *a)
 
 /* (columns, panels) of the tiles, widest first: as many chains as the registers hold; SINGLES: one panel left over. */
 #if PN_LANES == 512
-#define WIDTHS(X) X(8, 2) X(4, 4) X(2, 4) X(1, 4)
-#define SINGLES(X) X(8, 1) X(4, 1) X(2, 1) X(1, 1)
+#define WIDTHS(X) X(8, 2) X(6, 4) X(5, 4) X(4, 4) X(3, 4) X(2, 4) X(1, 4)
+#define SINGLES(X) X(8, 1) X(6, 1) X(5, 1) X(4, 1) X(3, 1) X(2, 1) X(1, 1)
 #elif PN_LANES == 2
 #define WIDTHS(X) X(6, 1) X(4, 1) X(2, 2) X(1, 4)
 #define SINGLES(X) X(2, 1) X(1, 1)
@@ -103,7 +105,7 @@ static void columns_of(pn_type type, piece a, uint32_t panels, uint32_t columns)
 }
 
 /* A span of packed panels as floats. */
-static void widen(pn_type t, float *dst, piece *a, uint32_t panels)
+static void widen_panels(pn_type t, float *dst, const piece *a, uint32_t panels)
 {
     const size_t n = 16 * a->k;
     for (uint32_t p = 0; p < panels; p++) {
@@ -132,13 +134,14 @@ static void pack_raw(const pn_matrix *m, float *dst, uint32_t row0, uint32_t row
     }
 }
 
-/* Up to GROUP panels: all of K at once when no span is to be kept in cache or converted. */
+/* Up to GROUP panels: all of K at once when each weight is used once and needs no conversion ahead. */
 static void group(const pn_matrix *m, uint32_t panel, uint32_t panels, piece a, uint32_t columns, float *scratch)
 {
     const size_t K = m->k, bytes = value_bytes(m->type), panel_bytes = (K * 16 * bytes + 63) / 64 * 64;
     const float *x = a.x;
-    const bool convert = !m->packed || (m->type != PN_F32 && columns >= 8);
-    const size_t span = columns < 8 && !convert ? K : SPAN;
+    /* 16-bit weights are widened ahead when more than 8 tiles would each do it. */
+    const bool convert = !m->packed || (m->type != PN_F32 && columns > 8 * widths[0].columns);
+    const size_t span = columns <= widths[0].columns && !convert ? K : SPAN;
     a.rows = PN_MIN(m->rows - 16 * panel, 16 * panels);
     a.first = true;
     for (size_t k = 0; k < K || a.first; k += span, a.first = false) {
@@ -147,7 +150,7 @@ static void group(const pn_matrix *m, uint32_t panel, uint32_t panels, piece a, 
         a.w = (const char *)m->packed + panel * panel_bytes + k * 16 * bytes;
         a.w_stride = panel_bytes;
         if (convert) {
-            if (m->packed) widen(m->type, scratch, &a, panels);
+            if (m->packed) widen_panels(m->type, scratch, &a, panels);
             else pack_raw(m, scratch, 16 * panel, a.rows, k, a.k);
             a.w = (const char *)scratch;
             a.w_stride = a.k * 64;

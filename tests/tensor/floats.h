@@ -66,15 +66,15 @@ static inline size_t differs(const float *a, const float *b, size_t n)
     return n;
 }
 
-/* --bench: the least seconds of a call in rounds of at least a few milliseconds. */
+/* --bench: the least seconds of a call over many short rounds, so that a busy machine disturbs few of them. */
 typedef void bench_fn(void *ctx);
 
 static inline double bench_seconds(bench_fn *fn, void *ctx)
 {
     double best = 1e9;
-    for (int round = 0; round < 7; round++) {
+    for (int round = 0; round < 200; round++) {
         uint64_t start = pn_now_us(), spent = 0, calls = 0;
-        for (; spent < 20000; calls++) {
+        for (; spent < 300; calls++) {
             fn(ctx);
             spent = pn_now_us() - start;
         }

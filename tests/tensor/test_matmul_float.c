@@ -160,7 +160,7 @@ static void bench_type(pn_type type, uint32_t rows, size_t k_size, uint64_t *s)
 {
     product p = product_new(type, rows, k_size, 512, s);
     timed t = {.p = &p, .m = {type, rows, k_size, p.packed, p.raw, p.row_stride}, .y = aligned_alloc(64, (size_t)rows * 512 * 4)};
-    static const uint32_t columns[] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 512};
+    static const uint32_t columns[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 512};
     for (size_t l = 1; l < PN_COUNT(levels); l++) {
         if (!level_here(l)) continue;
         pn_kernels k;
@@ -184,8 +184,8 @@ static int bench(void)
 {
     uint64_t s = 1;
     for (size_t t = 0; t < PN_COUNT(types); t++) {
-        bench_type(types[t], 8192, 1024, &s);
-        bench_type(types[t], 4096, 4096, &s);
+        bench_type(types[t], 16384, 1024, &s);
+        bench_type(types[t], 8192, 4096, &s);
     }
     return 0;
 }
