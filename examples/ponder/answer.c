@@ -57,7 +57,7 @@ static int32_t on_event(void *user, const ponder_event *event)
         p->done = *event;
     else
         print_text(p, event);
-    return ferror(stdout) != 0;
+    return ferror(stdout) || interrupted(); /* the signal may have come before the turn began, when a cancel does nothing */
 }
 
 static const char *end_text(int32_t end)
