@@ -200,12 +200,12 @@ def check_ask():
     with open(os.path.join(folder, "reference.json"), encoding="utf-8") as f:
         case = next(c for c in json.load(f) if c["expected"] == c["greedy_text"].split("<|message|>")[-1].split("<|")[0])
     question = case["messages"][-1]["content"]
-    done = run("ask", folder, "--temperature", "0", "--max-tokens", "100", "--effort", case["reasoning_strength"], question)
+    options = ["--template", "muse", "--temperature", "0", "--max-tokens", "100", "--effort", case["reasoning_strength"]]
+    done = run("ask", folder, *options, question)
     expect(done.returncode == 0 and case["expected"] in done.stdout.decode(), done)
     expect(b"tokens/s" in done.stderr and b"\033" not in done.stdout + done.stderr, "no rates, or colours:", done.stderr)
     script = (question + "\n" + "/new\n" + question + "\n").encode()
-    done = run("chat", folder, "--quiet", "--temperature", "0", "--max-tokens", "100", "--effort",
-               case["reasoning_strength"], text=script)
+    done = run("chat", folder, "--quiet", *options, text=script)
     expect(done.returncode == 0 and done.stdout.decode().count(case["expected"]) >= 2, done)
 
 
@@ -224,9 +224,10 @@ class Terminal:
         self.seen = b""
         os.write(self.fd, keys)
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, more=0, seconds=60):
+        """Until `text` was printed, and `more` bytes after it."""
         end = time.monotonic() + seconds
-        while text not in self.seen:
+        while len(self.seen.partition(text)[2]) < more or text not in self.seen:
             expect(time.monotonic() < end, "no", text, "in", self.seen)
             if select.select([self.fd], [], [], 0.1)[0]:
                 try:
@@ -241,11 +242,11 @@ class Terminal:
 
 def check_interrupt():
     """Ctrl-C ends a long answer and not the chat. The tiny model is quick: where it came too late, once more."""
-    t = Terminal("chat", os.path.join(DATA, "seed0"), "--set", "ignore_eos=1")
+    t = Terminal("chat", os.path.join(DATA, "seed0"), "--template", "muse", "--set", "ignore_eos=1")
     t.wait_for(b"> ")
     for _ in range(20):
         t.type(b"From D do 1u2p\n")
-        t.wait_for(b"\r\n")
+        t.wait_for(b"\r\n", 1) # what was typed, and something of the answer
         t.type(b"\x03")
         t.wait_for(b"tokens/s")
         t.wait_for(b"> ")
