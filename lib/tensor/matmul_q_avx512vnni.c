@@ -8,15 +8,19 @@
 typedef struct block {
     __m512i w[8];
     __m512 a, b;
-    __m512i mins; /* 2K: pairs of 16-bit minima */
+    __m512i mins;  /* 2K: pairs of 16-bit minima */
+    __m512i sc[2]; /* 2K, 3K, one column: integer scales of the halves */
 } block;
+
+/* Scaling codes (2K, 3K) pays when many columns share it; one column sums the halves apart and scales the sums. */
+INLINE bool scales_codes(const int t, const bool one) { return !one && (t == PN_Q2_K || t == PN_Q3_K); }
+INLINE bool sums_halves(const int t, const bool one) { return t == PN_Q6_K || (one && (t == PN_Q2_K || t == PN_Q3_K)); }
 
 INLINE __m512i load(const uint8_t *p) { return _mm512_load_si512((const void *)p); }
 INLINE __m512i load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_load_si128((const void *)p)); }
 INLINE __m512i load_s8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_load_si128((const void *)p)); }
 INLINE __m512 load_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const void *)p)); }
 INLINE __m512 times(__m512 d, __m512i n) { return _mm512_mul_ps(d, _mm512_cvtepi32_ps(n)); }
-INLINE __m512i both16(__m512i v) { return _mm512_or_si512(v, _mm512_slli_epi32(v, 16)); }
 
 /* Bits [from, from + n) of each byte moved to `to`; neighbours' bits are masked off by the caller. */
 INLINE __m512i move_bits(__m512i v, int from, int to)
@@ -51,38 +55,38 @@ INLINE void load_codes(const int t, const uint8_t *p, __m512i w[8])
     }
 }
 
-/* Q2_K: codes times the 4-bit scale stay below 46, so that both halves share one sum. */
-INLINE void scale_codes_2k(const uint8_t *sub, block *o)
+INLINE __m512i sub_scale(const int t, const uint8_t *sub)
 {
-    __m512i s[2], n[2];
-    for (int h = 0; h < 2; h++) {
-        __m512i v = load_u8(sub + 16 * h);
-        s[h] = both16(_mm512_and_si512(v, _mm512_set1_epi32(15)));
-        n[h] = _mm512_srli_epi32(v, 4);
-    }
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; g++)
-        o->w[g] = _mm512_mullo_epi16(o->w[g], s[g / 4]);
-    o->mins = _mm512_or_si512(n[0], _mm512_slli_epi32(n[1], 16));
+    return t == PN_Q2_K ? _mm512_and_si512(load_u8(sub), _mm512_set1_epi32(15)) : load_s8(sub);
 }
 
-/* Q3_K: (code - 4) * sc lies in -124..128, so plus 127 it is a byte. Pairs of bytes go through one 16-bit product: what the
- * low byte borrows from the high one the bias gives back, as both end in 0..255. */
-INLINE void scale_codes_3k(const uint8_t *sub, block *o)
+INLINE __m512i pair_mins(const uint8_t *sub)
+{
+    __m512i n0 = _mm512_srli_epi32(load_u8(sub), 4), n1 = _mm512_srli_epi32(load_u8(sub + 16), 4);
+    return _mm512_or_si512(n0, _mm512_slli_epi32(n1, 16));
+}
+
+/* Both halves share one sum after this. Q2_K: code * sc stays below 46. Q3_K: (code - 4) * sc lies in -124..128, so plus 127
+ * it is a byte. Two bytes go through one 16-bit product: what the low byte borrows from the high one the bias gives
+ * back, as both end in 0..255. */
+INLINE void scale_codes(const int t, const uint8_t *sub, block *o)
 {
     __m512i s[2], bias[2];
     for (int h = 0; h < 2; h++) {
-        __m512i v = load_s8(sub + 16 * h);
-        s[h] = both16(_mm512_and_si512(v, _mm512_set1_epi32(0xffff)));
+        __m512i v = sub_scale(t, sub + 16 * h);
+        s[h] = _mm512_or_si512(_mm512_and_si512(v, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32(v, 16));
         bias[h] = _mm512_sub_epi16(_mm512_set1_epi16(127), _mm512_slli_epi16(s[h], 2));
         bias[h] = _mm512_add_epi16(bias[h], _mm512_slli_epi16(bias[h], 8));
     }
 #pragma GCC unroll 8
-    for (int g = 0; g < 8; g++)
-        o->w[g] = _mm512_add_epi16(_mm512_mullo_epi16(o->w[g], s[g / 4]), bias[g / 4]);
+    for (int g = 0; g < 8; g++) {
+        o->w[g] = _mm512_mullo_epi16(o->w[g], s[g / 4]);
+        if (t == PN_Q3_K)
+            o->w[g] = _mm512_add_epi16(o->w[g], bias[g / 4]);
+    }
 }
 
-INLINE void load_block(const int t, const uint8_t *codes, const uint8_t *scales, int j, block *o)
+INLINE void load_block(const int t, const bool one, const uint8_t *codes, const uint8_t *scales, int j, block *o)
 {
     const uint8_t *sub = scales + (has_m(t) ? 64 : 32) + j * sub_rows_of(t) * 16;
     __m512 d = load_f16(scales), m = has_m(t) ? load_f16(scales + 32) : d;
@@ -99,29 +103,35 @@ INLINE void load_block(const int t, const uint8_t *codes, const uint8_t *scales,
     } else if (t == PN_IQ4_XS) {
         o->a = times(d, load_s8(sub));
     } else if (t == PN_Q2_K) {
-        scale_codes_2k(sub, o);
+        o->mins = pair_mins(sub);
         o->b = _mm512_xor_ps(m, sign);
-    } else if (t == PN_Q3_K) {
-        scale_codes_3k(sub, o);
+    }
+    if (scales_codes(t, one)) {
+        scale_codes(t, sub, o);
+    } else if (t == PN_Q2_K || t == PN_Q3_K) {
+        o->sc[0] = sub_scale(t, sub);
+        o->sc[1] = sub_scale(t, sub + 16);
     }
 }
 
-/* What a column of activations brings besides its bytes, from its half sums: a start value of the integer sum, or the
- * bits of the float sum (MIN), or the halves as a 16-bit pair (2K). */
-INLINE int32_t prepare(const int t, int32_t s0, int32_t s1)
+/* What a column of activations brings besides its bytes, from its half sums: the start of the integer sum (of each half),
+ * or in a the bits of the float sum (MIN), or the halves as a 16-bit pair (2K). */
+typedef struct extra { int32_t a, b; } extra;
+
+INLINE extra prepare(const int t, const bool one, int32_t s0, int32_t s1)
 {
     const int offset = t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q3_K ? 127 : 128;
+    extra e = {-offset * (s0 + s1), 0};
     if (class_of(t) == PN_Q_MIN) {
         float f = (float)(s0 + s1);
-        int32_t bits;
-        memcpy(&bits, &f, 4);
-        return bits;
+        memcpy(&e.a, &f, 4);
+    } else if (t == PN_Q2_K) {
+        e.a = (int32_t)((uint32_t)(s0 & 0xffff) | (uint32_t)s1 << 16);
+    } else if (sums_halves(t, one)) {
+        e.a = (t == PN_Q3_K ? -4 : -32) * s0;
+        e.b = (t == PN_Q3_K ? -4 : -32) * s1;
     }
-    if (class_of(t) == PN_Q_2K)
-        return (int32_t)((uint32_t)(s0 & 0xffff) | (uint32_t)s1 << 16);
-    if (class_of(t) == PN_Q_HALF)
-        return -32 * s0;
-    return -offset * (s0 + s1);
+    return e;
 }
 
 INLINE __m512i spread4(const int8_t *x)
@@ -132,34 +142,34 @@ INLINE __m512i spread4(const int8_t *x)
 }
 
 /* t of one panel, from its integer sums. */
-INLINE __m512 term(const int t, const block *o, __m512i sum, __m512i sum1, __m512i pre)
+INLINE __m512 term(const int t, const bool one, const block *o, __m512i sum, __m512i sum1, __m512i pre)
 {
-    const pn_q_class cls = class_of(t);
-    if (cls == PN_Q_MIN)
+    if (class_of(t) == PN_Q_MIN)
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), o->a, _mm512_mul_ps(o->b, _mm512_castsi512_ps(pre)));
-    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), o->a);
-    if (cls == PN_Q_HALF)
+    if (one && (t == PN_Q2_K || t == PN_Q3_K))
+        sum = _mm512_add_epi32(_mm512_mullo_epi32(sum, o->sc[0]), _mm512_mullo_epi32(sum1, o->sc[1]));
+    __m512 v = times(o->a, sum);
+    if (t == PN_Q6_K)
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum1), o->b, v);
-    if (cls == PN_Q_2K)
+    if (t == PN_Q2_K)
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_madd_epi16(o->mins, pre)), o->b, v);
     return v;
 }
 
 /* acc = fmaf(t, dx, acc) for np panels and one column; each broadcast of x serves all panels. */
-INLINE void column(const int t, const int np, const block *o, const int8_t *q, float dx, int32_t pre, int32_t pre1,
+INLINE void column(const int t, const bool one, const int np, const block *o, const int8_t *q, float dx, extra e,
                    __m512 acc[2])
 {
-    const pn_q_class cls = class_of(t);
-    const __m512i first = _mm512_set1_epi32(pre), zero = _mm512_setzero_si512();
-    const __m512i start = cls == PN_Q_MIN || cls == PN_Q_2K ? zero : first;
-    const __m512i start1 = cls == PN_Q_HALF ? _mm512_set1_epi32(pre1) : zero;
+    const __m512i pre = _mm512_set1_epi32(e.a), zero = _mm512_setzero_si512();
+    const __m512i start = class_of(t) == PN_Q_MIN || t == PN_Q2_K ? zero : pre;
+    const __m512i start1 = sums_halves(t, one) && t != PN_Q2_K ? _mm512_set1_epi32(e.b) : zero;
     __m512i sum[2] = {start, start}, sum1[2] = {start1, start1};
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++) {
         __m512i x = spread4(q + 4 * g);
 #pragma GCC unroll 2
         for (int p = 0; p < np; p++) {
-            if (cls == PN_Q_HALF && g >= 4)
+            if (sums_halves(t, one) && g >= 4)
                 sum1[p] = _mm512_dpbusd_epi32(sum1[p], o[p].w[g], x);
             else
                 sum[p] = _mm512_dpbusd_epi32(sum[p], o[p].w[g], x);
@@ -167,7 +177,7 @@ INLINE void column(const int t, const int np, const block *o, const int8_t *q, f
     }
 #pragma GCC unroll 2
     for (int p = 0; p < np; p++)
-        acc[p] = _mm512_fmadd_ps(term(t, &o[p], sum[p], sum1[p], first), _mm512_set1_ps(dx), acc[p]);
+        acc[p] = _mm512_fmadd_ps(term(t, one, &o[p], sum[p], sum1[p], pre), _mm512_set1_ps(dx), acc[p]);
 }
 
 /* A loaded 32-block against all columns of the tile; accumulators in L1. */
@@ -178,22 +188,19 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     const int32_t *s = k->x->s + 2 * at;
     float *acc = k->acc;
     const uint32_t n = k->n_cols;
-    int32_t pre[PN_Q_COLS], pre1[PN_Q_COLS];
-    for (uint32_t c = 0; c < n; c++) {
-        pre[c] = prepare(t, s[2 * c], s[2 * c + 1]);
-        if (class_of(t) == PN_Q_HALF)
-            pre1[c] = -32 * s[2 * c + 1];
-    }
+    extra e[PN_Q_COLS];
+    for (uint32_t c = 0; c < n; c++)
+        e[c] = prepare(t, false, s[2 * c], s[2 * c + 1]);
     for (uint32_t c = 0; c < n; c++, acc += 32, q += 32) {
         __m512 a[2] = {_mm512_load_ps(acc), np > 1 ? _mm512_load_ps(acc + 16) : _mm512_setzero_ps()};
-        column(t, np, o, q, dx[c], pre[c], class_of(t) == PN_Q_HALF ? pre1[c] : 0, a);
+        column(t, false, np, o, q, dx[c], e[c], a);
         _mm512_store_ps(acc, a[0]);
         if (np > 1)
             _mm512_store_ps(acc + 16, a[1]);
     }
 }
 
-enum { AHEAD = 2048 }; /* bytes of codes fetched ahead when one column leaves little time a byte */
+enum { AHEAD = 4096 }; /* bytes of codes fetched ahead when one column leaves little time a byte */
 
 INLINE void one_column(const int t, const int np, const pn_q_tile *k)
 {
@@ -202,16 +209,16 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
-            int32_t s0 = k->x->s[2 * at], s1 = k->x->s[2 * at + 1], pre = prepare(t, s0, s1);
+            extra e = prepare(t, true, k->x->s[2 * at], k->x->s[2 * at + 1]);
             block o[2];
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
                 for (size_t i = 0; i < code_bytes_of(t); i += 64)
                     _mm_prefetch((const char *)codes[p] + AHEAD + i, _MM_HINT_T0);
-                load_block(t, codes[p], scales[p], j, &o[p]);
+                load_block(t, true, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
-            column(t, np, o, k->x->q + 32 * at, k->x->d[at], pre, -32 * s1, acc);
+            column(t, true, np, o, k->x->q + 32 * at, k->x->d[at], e, acc);
         }
         for (int p = 0; p < np; p++)
             scales[p] += scale_bytes_of(t);
@@ -227,7 +234,7 @@ INLINE void columns(const int t, const int np, const pn_q_tile *k)
         for (int j = 0; j < per_of(t); j++) {
             block o[2];
             for (int p = 0; p < np; p++) {
-                load_block(t, codes[p], scales[p], j, &o[p]);
+                load_block(t, false, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
             block_columns(t, np, o, k, (k->b0 + b + (size_t)j) * k->x->cap + k->col0);

@@ -32,12 +32,11 @@ static void put_planes(const pn_q_layout *l, const uint8_t *tile, uint8_t *out)
         out += 128;
     }
     if (l->extra == 1) {
-        for (int p = 0; p < 64; p++) {
-            unsigned v = 0;
-            for (int g = 0; g < 8; g++)
-                v |= (tile[64 * g + p] >> l->base & 1u) << g;
-            out[p] = (uint8_t)v;
-        }
+        const int base = l->base;
+        memset(out, 0, 64);
+        for (int g = 0; g < 8; g++)
+            for (int p = 0; p < 64; p++)
+                out[p] |= (uint8_t)((tile[64 * g + p] >> base & 1) << g);
     } else if (l->extra == 2) {
         for (int i = 0; i < 2; i++)
             for (int p = 0; p < 64; p++) {
