@@ -208,6 +208,7 @@ INLINE void columns(const int t, const pn_q_tile *k)
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             prepare_columns(t, k, at, pre, pre1);
             for (uint32_t p = 0; p < k->n_panels; p++) {
+                fetch_ahead(t, codes[p]);
                 for (int h = 0; h < 2; h++) {
                     block o;
                     load_block(t, codes[p], scales[p], j, h, &o);

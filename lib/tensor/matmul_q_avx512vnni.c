@@ -200,8 +200,6 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     }
 }
 
-enum { AHEAD = 4096 }; /* bytes of codes fetched ahead when one column leaves little time a byte */
-
 INLINE void one_column(const int t, const int np, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
@@ -213,8 +211,7 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
             block o[2];
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
-                for (size_t i = 0; i < code_bytes_of(t); i += 64)
-                    _mm_prefetch((const char *)codes[p] + AHEAD + i, _MM_HINT_T0);
+                fetch_ahead(t, codes[p]);
                 load_block(t, true, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
@@ -234,6 +231,7 @@ INLINE void columns(const int t, const int np, const pn_q_tile *k)
         for (int j = 0; j < per_of(t); j++) {
             block o[2];
             for (int p = 0; p < np; p++) {
+                fetch_ahead(t, codes[p]);
                 load_block(t, false, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
