@@ -261,9 +261,11 @@ static ponder_status set_added(reader *r, const json_t *v)
         return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: added token \"%.*s\" has the id %" PRIu32 " of another",
                        (int)PN_MIN(s.n, 60), s.p, id);
     const uint32_t text = copy ? r->t->token[id].flags & TOKEN_TEXT : 0;
-    if (!r->metaspace) return pn_tok_set(r->t, id, s.p, s.n, control ? TOKEN_CONTROL : TOKEN_USER | text, r->err);
+    if (!r->metaspace || !memmem(s.p, s.n, "\xe2\x96\x81", 3))
+        return pn_tok_set(r->t, id, s.p, s.n, control ? TOKEN_CONTROL : TOKEN_USER | text, r->err);
+    /* Added tokens are looked for before spaces become U+2581, so a run of U+2581 is reached by merging alone. */
     if (!to_bytes(r, s, 0)) return pn_nomem(r->err, s.n);
-    return pn_tok_set(r->t, id, r->part[0].p, r->part[0].n, control ? TOKEN_CONTROL : TOKEN_USER | text, r->err);
+    return pn_tok_set(r->t, id, r->part[0].p, r->part[0].n, control ? TOKEN_CONTROL : text ? text : TOKEN_BYTE, r->err);
 }
 
 static ponder_status set_tokens(reader *r)

@@ -82,6 +82,12 @@ static uint32_t first_symbol(const pn_tokenizer *t, const char *p, size_t n, uin
     return len;
 }
 
+/* A byte that the vocabulary lacks, where there is no unknown token either: its neighbours meet, as in the reference. */
+static bool dropped(const pn_tokenizer *t, const char *p)
+{
+    return t->kind == PN_VOCAB_BPE && t->unk < 0 && t->byte_id[(uint8_t)*p] == NO_ID;
+}
+
 typedef struct part { uint32_t at, id, rank, merged; } part;
 
 static void rank_part(const pn_tokenizer *t, const char *p, part *v, uint32_t i)
@@ -162,25 +168,33 @@ static ponder_status nodes_room(pn_work *w, size_t n)
     return PONDER_OK;
 }
 
-static void nodes_start(pn_work *w, const char *p, uint32_t n)
+/* The first node. */
+static uint32_t nodes_start(pn_work *w, const char *p, uint32_t n)
 {
-    uint32_t prev = NO_ID;
+    uint32_t prev = NO_ID, head = n;
     for (uint32_t i = 0; i < n;) {
+        if (dropped(w->t, p + i)) {
+            i++;
+            continue;
+        }
         pn_node *v = &w->node[i];
         v->prev = prev;
-        v->next = i + first_symbol(w->t, p + i, n - i, &v->id);
+        if (prev == NO_ID) head = i;
+        else w->node[prev].next = i;
         prev = i;
-        i = v->next;
+        i += first_symbol(w->t, p + i, n - i, &v->id);
+        v->next = n;
     }
     w->heap_n = 0;
-    for (uint32_t i = 0; i < n; i = w->node[i].next) rank_node(w, p, i, n);
+    for (uint32_t i = head; i < n; i = w->node[i].next) rank_node(w, p, i, n);
+    return head;
 }
 
 static ponder_status merge_long(pn_work *w, const char *p, uint32_t n)
 {
     ponder_status s = nodes_room(w, n);
     if (s) return s;
-    nodes_start(w, p, n);
+    const uint32_t head = nodes_start(w, p, n);
     while (w->heap_n > 0) {
         const uint64_t key = heap_pop(w);
         const uint32_t i = (uint32_t)key;
@@ -194,7 +208,7 @@ static ponder_status merge_long(pn_work *w, const char *p, uint32_t n)
         if (v->prev != NO_ID) rank_node(w, p, v->prev, n);
         rank_node(w, p, i, n);
     }
-    for (uint32_t i = 0; i < n; i = w->node[i].next) put_symbol(w, w->node[i].id, p + i, w->node[i].next - i);
+    for (uint32_t i = head; i < n; i = w->node[i].next) put_symbol(w, w->node[i].id, p + i, w->node[i].next - i);
     return PONDER_OK;
 }
 
@@ -213,6 +227,10 @@ ponder_status pn_merge(pn_work *w, const char *p, size_t n)
     part v[SMALL + 1];
     uint32_t count = 0, at = 0;
     while (at < n && count < SMALL) {
+        if (dropped(t, p + at)) {
+            at++;
+            continue;
+        }
         v[count].at = at;
         at += first_symbol(t, p + at, n - at, &v[count].id);
         count++;

@@ -126,6 +126,8 @@ static ponder_status compile_failed(int code, size_t offset, pn_str pattern, pon
                    (int)PN_MIN(pattern.n, 100), pattern.p);
 }
 
+enum { MAX_GROUPS_DEEP = 16, MAX_PATTERN = 64 << 10 };
+
 static ponder_status compile(pn_tokenizer *t, pn_str pattern, pn_behavior behavior, ponder_error *err)
 {
     if (t->n_splits == MAX_SPLITS) return pn_fail(err, PONDER_E_UNSUPPORTED, "tokenizer: more than %d patterns", MAX_SPLITS);
@@ -133,6 +135,9 @@ static ponder_status compile(pn_tokenizer *t, pn_str pattern, pn_behavior behavi
     if (!t->pcre) return pn_nomem(err, 64);
     pcre2_compile_context *c = pcre2_compile_context_create(t->pcre);
     if (!c) return pn_nomem(err, 64);
+    /* PCRE2 compiles by recursion, and patterns come from files: a small stack must do. */
+    pcre2_set_parens_nest_limit(c, MAX_GROUPS_DEEP);
+    pcre2_set_max_pattern_length(c, MAX_PATTERN);
     int code;
     PCRE2_SIZE offset;
     pn_split *s = &t->split[t->n_splits];

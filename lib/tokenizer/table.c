@@ -166,22 +166,20 @@ static void sort_specials(uint32_t *v, size_t n, const pn_tokenizer *t)
     }
 }
 
-/* SPM files add runs of U+2581 as tokens; text has spaces there, which merge like any other piece. */
-static bool matched_whole(const pn_tokenizer *t, const pn_token *k)
+static bool matched_whole(const pn_token *k)
 {
-    if (k->len == 0 || !(k->flags & (TOKEN_CONTROL | TOKEN_USER))) return false;
-    return !(t->metaspace && (k->flags & TOKEN_USER) && memchr(t->text + k->at, ' ', k->len));
+    return k->len > 0 && (k->flags & (TOKEN_CONTROL | TOKEN_USER));
 }
 
 static ponder_status index_specials(pn_tokenizer *t, ponder_error *err)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < t->n; i++) n += matched_whole(t, &t->token[i]);
+    for (uint32_t i = 0; i < t->n; i++) n += matched_whole(&t->token[i]);
     if (n == 0) return PONDER_OK;
     t->special = pn_alloc(t->a, n * sizeof *t->special);
     if (!t->special) return pn_nomem(err, n * sizeof *t->special);
     for (uint32_t i = 0; i < t->n; i++) {
-        if (!matched_whole(t, &t->token[i])) continue;
+        if (!matched_whole(&t->token[i])) continue;
         t->special[t->n_special++] = i;
         t->special_start[(uint8_t)t->text[t->token[i].at]] = true;
     }
@@ -296,8 +294,10 @@ uint32_t pn_tok_special_at(const pn_tokenizer *t, const char *p, size_t n, bool 
 bool pn_tok_is_delimiter(const char *p, size_t n)
 {
     if (n >= 5 && memcmp(p, "<|", 2) == 0 && memcmp(p + n - 2, "|>", 2) == 0) return true;
-    const pn_str s = {p, n};
-    return pn_str_eq(s, "<start_of_turn>") || pn_str_eq(s, "<end_of_turn>");
+    static const char *const others[] = {"<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"};
+    for (size_t i = 0; i < PN_COUNT(others); i++)
+        if (pn_str_eq((pn_str){p, n}, others[i])) return true;
+    return false;
 }
 
 static int32_t first_of(const pn_tokenizer *t, const char *const *names, size_t n)

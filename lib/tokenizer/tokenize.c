@@ -18,25 +18,13 @@ static ponder_status run_prefixed(pn_work *w, const char *p, size_t n, bool firs
 
 static ponder_status run_text(pn_work *w, const char *p, size_t n, bool first)
 {
-    const pn_tokenizer *t = w->t;
-    pn_str s = {p, n};
-    pn_buf composed, spaced;
-    pn_buf_init(&composed, w->a);
-    pn_buf_init(&spaced, w->a);
     w->after_unknown = false;
-    if (t->nfc && !pn_nfc_is(p, n)) {
-        pn_nfc(p, n, &composed);
-        s = (pn_str){composed.p, composed.n};
-    }
-    if (t->metaspace && !composed.failed && memmem(s.p, s.n, "\xe2\x96\x81", 3)) {
-        pn_spaces_from_meta(s, &spaced);
-        s = (pn_str){spaced.p, spaced.n};
-    }
-    const bool failed = composed.failed || spaced.failed;
-    ponder_status r = failed ? pn_nomem(w->err, n) : run_prefixed(w, s.p, s.n, first);
-    pn_buf_free(&spaced);
-    pn_buf_free(&composed);
-    return r;
+    if (!w->t->nfc || pn_nfc_is(p, n)) return run_prefixed(w, p, n, first);
+    pn_buf b;
+    pn_buf_init(&b, w->a);
+    ponder_status s = pn_nfc(p, n, &b) ? run_prefixed(w, b.p, b.n, first) : pn_nomem(w->err, n);
+    pn_buf_free(&b);
+    return s;
 }
 
 static ponder_status put_special(pn_work *w, uint32_t id)
@@ -84,15 +72,22 @@ ponder_status pn_tokenize(const pn_tokenizer *t, const char *text, size_t n, uin
     if (n > MAX_TEXT) return pn_fail(err, PONDER_E_RANGE, "tokenize: %zu bytes of text; at most %d", n, MAX_TEXT);
     pn_work w = {.t = t, .a = a, .err = err, .ids = ids, .n_ids = n_ids, .cap = cap};
     const size_t before = *n_ids;
-    ponder_status s;
-    if (pn_utf8_valid(text, n)) {
-        s = tokenize_valid(&w, text, n, flags);
-    } else {
-        pn_buf b;
-        pn_buf_init(&b, a);
-        s = pn_utf8_repair(text, n, &b) ? tokenize_valid(&w, b.p, b.n, flags) : pn_nomem(err, n);
-        pn_buf_free(&b);
+    pn_str whole = {text, n};
+    pn_buf repaired, spaced;
+    pn_buf_init(&repaired, a);
+    pn_buf_init(&spaced, a);
+    if (!pn_utf8_valid(text, n)) {
+        pn_utf8_repair(text, n, &repaired);
+        whole = (pn_str){repaired.p, repaired.n};
     }
+    if (t->metaspace && !repaired.failed && whole.n && memmem(whole.p, whole.n, "\xe2\x96\x81", 3)) {
+        pn_spaces_from_meta(whole, &spaced);
+        whole = (pn_str){spaced.p, spaced.n};
+    }
+    const bool failed = repaired.failed || spaced.failed;
+    ponder_status s = failed ? pn_nomem(err, n) : tokenize_valid(&w, whole.p, whole.n, flags);
+    pn_buf_free(&spaced);
+    pn_buf_free(&repaired);
     if (s) *n_ids = before;
     return s;
 }

@@ -128,7 +128,7 @@ static void set_ends(pn_tokenizer *t, const pn_vocab *v)
     t->bos = v->bos;
     t->eos = v->eos;
     t->eot = v->eot;
-    t->unk = v->unk;
+    t->unk = t->kind == PN_VOCAB_SPM ? v->unk : -1; /* the reference drops a byte that a byte-level vocabulary lacks */
     /* What a file does not say is what its family does. */
     t->add_bos = v->add_bos >= 0 ? v->add_bos : t->kind == PN_VOCAB_SPM || llama3;
     const bool space = v->add_space_prefix >= 0 ? v->add_space_prefix : t->kind == PN_VOCAB_SPM;

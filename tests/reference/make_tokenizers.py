@@ -166,7 +166,7 @@ def all_splits(vocab, score):
     for piece in vocab:
         local = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in vocab and piece[i:] in vocab]
         merges += [(*m, score[piece]) for m in sorted(local, key=lambda m: (vocab[m[0]], vocab[m[1]]))]
-    return [(l, r) for l, r, _ in sorted(merges, key=lambda m: m[2], reverse=True)]
+    return [(l, r) for l, r, _ in sorted(merges, key=lambda m: (m[2], len(m[0]), len(m[1])), reverse=True)]
 
 
 def train_spm():
@@ -175,7 +175,7 @@ def train_spm():
     tok.normalizer = normalizers.Replace(" ", "▁")
     tok.pre_tokenizer = pre_tokenizers.Split(Regex("(?<=[^▁])(?=▁)|(?<=\n)"), "isolated")
     control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-    tok.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=1600, show_progress=False, limit_alphabet=400,
+    tok.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=2000, show_progress=False, limit_alphabet=5000,
                             special_tokens=control + ["<0x%02X>" % i for i in range(256)]))
     vocab = tok.get_vocab()
     pieces = {k: v for k, v in vocab.items() if v >= len(control) + 256}
@@ -273,9 +273,12 @@ def from_gguf(path):
         tok = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m.split(" ")) for m in get("tokenizer.ggml.merges")]))
         tok.pre_tokenizer = PRE[get("tokenizer.ggml.pre")]
     else:
+        # As in the original files: runs of spaces are runs of U+2581, and what is added scores 0, above every piece.
+        tokens = [t.replace(" ", "▁") if k == 4 else t for t, k in zip(tokens, types)]
+        vocab = {t: i for i, t in enumerate(tokens)}
         pieces = {t: i for i, t in enumerate(tokens) if types[i] in (1, 4)}
         score = get("tokenizer.ggml.scores")
-        merges = all_splits(pieces, {t: score[i] for t, i in pieces.items()})
+        merges = all_splits(pieces, {t: 0 if types[i] == 4 else score[i] for t, i in pieces.items()})
         tok = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
         tok.normalizer = normalizers.Replace(" ", "▁")
     user = [AddedToken(t, normalized=False) for t, k in zip(tokens, types) if k == 4]
@@ -304,7 +307,7 @@ def main():
     write("vectors.json", {"texts": texts, "expected": expected})
     real = real_models(texts)
     if real:
-        write("real.json", {"texts": texts, "expected": real})
+        write("real.json", real)
 
 
 if __name__ == "__main__":
