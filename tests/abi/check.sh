@@ -41,7 +41,7 @@ diff -u "$tmp/declared.txt" "$tmp/exports.txt" >"$tmp/diff" || { cat "$tmp/diff"
 gcc -I"$include" -o "$tmp/constants" "$tmp/constants.c"
 "$tmp/constants" >"$tmp/constants.txt"
 
-abidw --headers-dir "$include" --drop-private-types --no-comp-dir-path --no-corpus-path --short-locs --no-elf-needed "$lib" >"$tmp/libponder.abi"
+abidw --exported-interfaces-only --headers-dir "$include" --drop-private-types --no-comp-dir-path --no-corpus-path --short-locs --no-elf-needed "$lib" >"$tmp/libponder.abi"
 
 for name in exports.txt constants.txt; do
     [ -f "$here/$name" ] || : >"$tmp/empty"

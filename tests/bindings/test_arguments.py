@@ -12,6 +12,7 @@ from ponder import _api
 from ponder._lib import lib
 
 SEED = os.path.join(os.environ["PONDER_TEST_DATA"], "seed0").encode()
+CHAT = b'{"messages": [{"role": "user", "content": "x"}]}'
 STRUCTS = {POINTER(s): s for s in _api.SIZES}
 HANDLES = (_api.ponder_config, _api.ponder_model, _api.ponder_tokenizer, _api.ponder_session)
 
@@ -54,7 +55,7 @@ class World:
     def value(self, name, index, kind):
         """Something that fits; buffers are large enough for what the lengths here say."""
         if kind is c_char_p:
-            return {"ponder_model_open": SEED, "ponder_model_plan": SEED, "ponder_render": b"muse" if index == 0 else b"{}",
+            return {"ponder_model_open": SEED, "ponder_model_plan": SEED, "ponder_render": b"muse" if index == 0 else CHAT,
                     "ponder_tokenizer_open": SEED + b"/tokenizer.json", "ponder_session_save_file": b"/dev/null",
                     "ponder_session_load_file": b"/dev/null", "ponder_config_set_str": b"muse"}.get(name, b"user")
         if kind in STRUCTS:
@@ -78,7 +79,7 @@ class World:
             return kind()
         if kind is _api.ponder_param:
             return {"ponder_config_set_f64": _api.P_TOP_P, "ponder_config_set_str": _api.P_TEMPLATE}.get(name, _api.P_THREADS)
-        return 1 if name != "ponder_render" else 2
+        return len(CHAT) if name == "ponder_render" else 1
 
     def arguments(self, name, kinds):
         return [self.value(name, i, kind) for i, kind in enumerate(kinds)]

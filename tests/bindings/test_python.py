@@ -16,7 +16,7 @@ with open(os.path.join(SEED, "reference.json"), encoding="utf-8") as file:
 class Answer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.model = ponder.Model(SEED, threads=1)
+        cls.model = ponder.Model(SEED, threads=1, kv_type="f32")
         cls.ref = REFERENCE["compose-03"]
         cls.ids = cls.ref["prompt_ids"] + cls.ref["greedy_ids"]
 

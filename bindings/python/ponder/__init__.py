@@ -66,12 +66,12 @@ def _ids(ids):
 
 
 def _floats(buffer, *shape):
-    """A numpy array where numpy is installed, a memoryview otherwise; no copy either way."""
+    """A numpy array where numpy is installed, otherwise a memoryview (of a matrix: one a row); no copy either way."""
     try:
         import numpy
     except ImportError:
-        view = memoryview(buffer).cast("B")
-        return view.cast("f", shape) if shape and all(shape) else view.cast("f")
+        view = memoryview(buffer).cast("B").cast("f")
+        return [view[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])] if shape else view
     array = numpy.frombuffer(buffer, dtype=numpy.float32)
     return array.reshape(shape) if shape else array
 
