@@ -119,10 +119,13 @@ static void assistant_3(pn_chat *c, const pn_value *m, bool behind_question)
     pn_str text = v->type == PN_V_STRING ? v->text : (pn_str){"", 0}, thought = {"", 0};
     if (given->type == PN_V_STRING) {
         thought = given->text;
-    } else if (text.n && memmem(text.p, text.n, "</think>", 8)) {
-        const pn_str rest = behind(text, "</think>", &thought);
-        thought = strip_lines(behind(strip_lines(thought, false, true), "<think>", NULL), true, false);
-        text = strip_lines(rest, true, false);
+    } else {
+        pn_str before;
+        const pn_str rest = behind(text, "</think>", &before);
+        if (rest.p != text.p) {
+            thought = strip_lines(behind(strip_lines(before, false, true), "<think>", NULL), true, false);
+            text = strip_lines(rest, true, false);
+        }
     }
     pn_control(c, "<|im_start|>assistant\n");
     /* A session's earlier thoughts are in its ids; what a host adds is history. */

@@ -46,7 +46,7 @@ pn_str pn_template_between(pn_template t)
 
 static const char *find(pn_str s, const char *what)
 {
-    return s.n ? memmem(s.p, s.n, what, strlen(what)) : NULL;
+    return s.p ? memmem(s.p, s.n, what, strlen(what)) : NULL;
 }
 
 static bool has(pn_str s, const char *what)
