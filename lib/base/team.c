@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-enum { SPIN_US = 30, WORKER_STACK = 256 * 1024, LINE = 64 };
+enum { SPIN_US = 200, WORKER_STACK = 256 * 1024, LINE = 64 };
 
 typedef struct worker {
     pthread_t thread;

@@ -1,0 +1,137 @@
+/* decoder: a description becomes weights in memory (network) and a flat list of operations, each cut into tiles
+ * (program). A step is a cursor over that list; nothing here knows threads, time or sequences beyond their columns. */
+#ifndef PN_DECODER_H
+#define PN_DECODER_H
+
+#include "base/base.h"
+#include "files/files.h"
+#include "tensor/tensor.h"
+
+/* ---- weights ------------------------------------------------------------------ */
+
+/* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,
+ * repacked, later read on demand) stays this room's business. batch 0: not there. */
+typedef struct pn_weight {
+    pn_matrix first;          /* of expert 0 */
+    uint32_t batch;
+    size_t packed_stride, raw_stride;
+} pn_weight;
+
+static inline pn_matrix pn_weight_pin(const pn_weight *w, uint32_t expert)
+{
+    pn_matrix m = w->first;
+    if (m.packed) m.packed = (const uint8_t *)m.packed + expert * w->packed_stride;
+    if (m.raw) m.raw = (const uint8_t *)m.raw + expert * w->raw_stride;
+    return m;
+}
+
+static inline void pn_weight_unpin(const pn_weight *w, uint32_t expert)
+{
+    (void)w;
+    (void)expert;
+}
+
+/* Layers share pages with the layers that keep the same positions. */
+enum { PN_FULL = 0, PN_SLIDING = 1, PN_GROUPS = 2 };
+
+typedef struct pn_layer {
+    pn_weight q, k, v, g, o, gate, up, down, router, latent_down, latent_up, experts_gate, experts_up, experts_down;
+    /* Vectors as floats, their offset added; NULL where the model has none. */
+    float *attn_norm, *q_bias, *k_bias, *v_bias, *o_bias, *q_norm, *k_norm, *post_attn, *ffn_norm, *post_ffn;
+    float *attn_alpha, *attn_beta, *ffn_alpha, *ffn_beta;
+    float *router_bias, *pre_expert_norm, *post_expert_norm;
+    uint32_t group;           /* PN_FULL or PN_SLIDING */
+    uint32_t index;           /* of this layer inside its group's pages */
+} pn_layer;
+
+typedef struct pn_network {
+    pn_description d;
+    const ponder_alloc *a;
+    pn_layer *layers;
+    pn_weight embed, head;    /* head.batch 0: tied, use embed */
+    float *norm;
+    float *freq[2];           /* inverse frequencies [rot_dim / 2]: global, local */
+    uint32_t group_layers[PN_GROUPS];
+    float *vectors;           /* one block holds every vector, another every repacked matrix */
+    size_t vectors_n;
+    uint8_t *packed;
+    size_t packed_bytes;
+    uint64_t parameters;
+    pn_type main_type;        /* of most weights */
+    pn_checkpoint *file;      /* kept while raw pages are in use, else NULL */
+} pn_network;
+
+typedef struct pn_load_options {
+    bool repack;
+    int32_t quantize;         /* a pn_type, or -1 */
+    pn_team *team;            /* may be NULL */
+    int32_t (*progress)(void *user, uint64_t done, uint64_t total);
+    void *progress_user;
+} pn_load_options;
+
+/* Takes the checkpoint over, also on failure. */
+ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err);
+void pn_network_free(pn_network *n);
+static inline const pn_weight *pn_network_head(const pn_network *n) { return n->head.batch ? &n->head : &n->embed; }
+
+/* What pn_network_load would own and keep mapped, from metadata alone. */
+typedef struct pn_weight_plan {
+    uint64_t owned, mapped;
+    uint64_t transient;       /* at the height of loading, beyond owned */
+} pn_weight_plan;
+ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_description *d, const pn_load_options *o,
+                              ponder_error *err);
+
+/* ---- key-value pages -------------------------------------------------------------
+ * A page of a group holds PN_KEYS positions of all its layers: for each layer and key-value head a key block, then a
+ * value block (tensor.h). */
+typedef struct pn_kv_layout {
+    pn_kv_type type;
+    size_t key_bytes, head_bytes;    /* a key block; a key and a value block */
+    size_t layer_bytes;              /* all heads of a layer */
+    size_t page_bytes[PN_GROUPS];    /* 0: no such layers */
+} pn_kv_layout;
+
+void pn_kv_layout_init(pn_kv_layout *l, const pn_description *d, pn_kv_type type);
+
+/* ---- a batch: what one step computes --------------------------------------------- */
+
+/* Consecutive positions of one sequence. pages[g][p] is the page of positions 32p..32p+31, NULL where it is not kept. */
+typedef struct pn_run {
+    const int32_t *ids;
+    uint32_t pos, n;
+    uint32_t col;                    /* its first column; set by pn_program_begin */
+    uint8_t *const *pages[PN_GROUPS];
+    float *hidden;                   /* NULL, or [n][width]: the residual stream after hidden_layer */
+    uint32_t hidden_layer;           /* layers: after the final norm; then n_out must be n */
+    uint32_t n_out;                  /* the last n_out columns go through the final norm */
+    uint32_t out;                    /* its first output; set by pn_program_begin */
+    float *logits;                   /* NULL, or [n_out][vocab] */
+} pn_run;
+
+typedef struct pn_limits {
+    uint32_t columns, outputs, runs, threads;
+} pn_limits;
+
+/* ---- the program ------------------------------------------------------------------ */
+typedef struct pn_program pn_program;
+
+ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_kernels *k, const pn_kv_layout *kv,
+                             const pn_limits *limits, const ponder_alloc *a, ponder_error *err);
+void pn_program_free(pn_program *p);
+size_t pn_program_bytes(const pn_description *d, const pn_limits *limits); /* about what pn_program_new allocates */
+
+/* Lays the runs out as columns; they must stay valid until the step ends. Sums of n and n_out within the limits. */
+void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs);
+uint32_t pn_program_ops(const pn_program *p);
+/* Enters an operation: how many tiles it has for this batch (0: skip). One thread, all earlier tiles done. */
+uint32_t pn_program_enter(pn_program *p, uint32_t op);
+/* Computes one tile: at most about a quarter of a millisecond of one core. Any thread, any order within the operation. */
+void pn_program_tile(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);
+/* After the last tile of `op`: the operation to enter next (attention goes round while spans are left). */
+uint32_t pn_program_next(pn_program *p, uint32_t op);
+
+/* sin and cos in double precision for |x| < 2^30: the same bits whatever the machine's C library. */
+void pn_sincos(double x, double *s, double *c);
+
+#endif

@@ -1,0 +1,219 @@
+/* Matrix products and the elementwise operations between them. */
+#include "decoder/program.h"
+
+#include <math.h>
+
+/* ---- products ------------------------------------------------------------------------ */
+
+/* A tile is bounded by its work (multiply-adds at about a third of a core's peak) and by the weight bytes it reads. */
+enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 3 << 20, TILES_A_THREAD = 4, COLUMN_STEP = 16 };
+
+static uint32_t panels_of(const pn_weight *w) { return (w->first.rows + PN_PANEL - 1) / PN_PANEL; }
+
+/* Columns a tile: all of them while a panel of them stays within the bound. */
+static uint32_t columns_a_tile(uint32_t columns, size_t k, size_t macs)
+{
+    size_t most = macs / (PN_PANEL * k) / COLUMN_STEP * COLUMN_STEP;
+    if (most < COLUMN_STEP) most = COLUMN_STEP;
+    if (columns <= most) return columns;
+    uint32_t chunks = (uint32_t)((columns + most - 1) / most);
+    uint32_t even = (columns + chunks - 1) / chunks;
+    return (even + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP;
+}
+
+uint32_t pn_enter_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n)
+{
+    pn_cut *c = &p->cut;
+    if (columns == 0) return 0;
+    uint32_t panels = 0;
+    size_t panel_bytes = 1, macs = TILE_MACS_Q;
+    for (uint32_t i = 0; i < n; i++) {
+        const pn_weight *w = products[i].w;
+        if (!w->batch) continue;
+        c->product[c->n_products++] = products[i];
+        panels += panels_of(w);
+        panel_bytes = PN_MAX(panel_bytes, pn_panel_bytes(w->first.type, w->first.k));
+        if (pn_type_is_float(w->first.type)) macs = TILE_MACS_F;
+    }
+    c->in = in;
+    c->total_columns = columns;
+    c->columns = columns_a_tile(columns, in->width, macs);
+    size_t most = PN_MIN(TILE_BYTES / panel_bytes, macs / (PN_PANEL * in->width * c->columns));
+    most = PN_MIN(most, (size_t)panels / (TILES_A_THREAD * p->limits.threads));
+    c->panels = (uint32_t)PN_MAX(most, (size_t)1);
+    for (uint32_t i = 0; i < c->n_products; i++) {
+        c->product_tiles[i] = (panels_of(c->product[i].w) + c->panels - 1) / c->panels;
+        c->chunk_tiles += c->product_tiles[i];
+    }
+    return c->chunk_tiles * ((columns + c->columns - 1) / c->columns);
+}
+
+void pn_tile_products(pn_program *p, uint32_t tile, uint32_t thread)
+{
+    const pn_cut *c = &p->cut;
+    uint32_t chunk = tile / c->chunk_tiles, at = tile % c->chunk_tiles, i = 0;
+    while (at >= c->product_tiles[i]) at -= c->product_tiles[i++];
+    const pn_product *job = &c->product[i];
+    uint32_t panel0 = at * c->panels, panel1 = PN_MIN(panel0 + c->panels, panels_of(job->w));
+    uint32_t col0 = chunk * c->columns, col1 = PN_MIN(col0 + c->columns, c->total_columns);
+    const pn_acts *acts = pn_type_is_float(job->w->first.type) ? &c->in->f : &c->in->q;
+    pn_matrix m = pn_weight_pin(job->w, 0);
+    p->k.matmul(&m, panel0, panel1, acts, col0, col1, job->y, m.rows, p->scratch + thread * p->scratch_bytes);
+    pn_weight_unpin(job->w, 0);
+}
+
+/* ---- by column ------------------------------------------------------------------------ */
+
+void pn_slot_put(const pn_program *p, pn_slot *s, uint32_t col)
+{
+    if (s->q.q) p->k.acts_put(&s->q, col, s->x + col * s->width);
+}
+
+static void rope_table(const pn_program *p, float *to, const float *freq, uint32_t pos)
+{
+    uint32_t half = p->d->rot_dim / 2;
+    for (uint32_t i = 0; i < half; i++) {
+        double s, c;
+        pn_sincos((double)((float)pos * freq[i]), &s, &c); /* the angle in float, as the reference has it */
+        to[i] = (float)c;
+        to[half + i] = (float)s;
+    }
+}
+
+static void norm_in(pn_program *p, const float *weight, uint32_t col)
+{
+    const size_t w = p->d->width;
+    p->k.norm(PN_NORM_PLAIN, p->in.x + col * w, p->x + col * w, weight, w, p->d->eps);
+    pn_slot_put(p, &p->in, col);
+}
+
+void pn_tile_embed(pn_program *p, uint32_t col)
+{
+    const pn_description *d = p->d;
+    const pn_run *r = &p->runs[p->run_of[col]];
+    uint32_t i = col - r->col;
+    float *x = p->x + (size_t)col * d->width;
+    pn_matrix m = pn_weight_pin(&p->n->embed, 0);
+    pn_matrix_row(&m, (uint32_t)r->ids[i], x);
+    pn_weight_unpin(&p->n->embed, 0);
+    if (d->embed_scale != 1) p->k.scale(x, d->embed_scale, d->width);
+    if (d->embed_norm) p->k.norm(PN_NORM_PLAIN, x, x, NULL, d->width, d->eps);
+    float *rope = p->rope + (size_t)col * 2 * d->rot_dim;
+    rope_table(p, rope, p->n->freq[0], r->pos + i);
+    rope_table(p, rope + d->rot_dim, p->n->freq[1], r->pos + i);
+    norm_in(p, p->n->layers[0].attn_norm, col);
+}
+
+static void head_norms(const pn_program *p, float *x, uint32_t heads, const float *weight, float scale)
+{
+    const pn_description *d = p->d;
+    for (uint32_t h = 0; h < heads; h++, x += d->head_dim) {
+        if (d->qk_norm != PN_USE_NONE) p->k.norm(PN_NORM_PLAIN, x, x, weight, d->head_dim, d->eps);
+        if (scale != 1) p->k.scale(x, scale, d->head_dim);
+    }
+}
+
+/* Biases, norms, rotation; then keys and values go to their page. */
+void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
+{
+    const pn_description *d = p->d;
+    const pn_run *r = &p->runs[p->run_of[col]];
+    const pn_layer_info *info = &d->layer[l - p->n->layers];
+    size_t nq = (size_t)d->heads * d->head_dim, nk = (size_t)d->kv_heads * d->head_dim;
+    float *q = p->q + col * nq, *k = p->kk + col * nk, *v = p->v + col * nk;
+    if (l->q_bias) p->k.add(q, l->q_bias, nq);
+    if (l->k_bias) p->k.add(k, l->k_bias, nk);
+    if (l->v_bias) p->k.add(v, l->v_bias, nk);
+    head_norms(p, q, d->heads, l->q_norm, d->q_scale);
+    head_norms(p, k, d->kv_heads, l->k_norm, 1);
+    if (info->rope) {
+        const float *cs = p->rope + ((size_t)col * 2 + (info->local_rope ? 1 : 0)) * d->rot_dim;
+        for (uint32_t h = 0; h < d->heads; h++) p->k.rope(q + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
+        for (uint32_t h = 0; h < d->kv_heads; h++) p->k.rope(k + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
+    }
+    uint32_t pos = r->pos + (col - r->col);
+    uint8_t *block = r->pages[l->group][pos / PN_KEYS] + l->index * p->kv.layer_bytes;
+    for (uint32_t h = 0; h < d->kv_heads; h++, block += p->kv.head_bytes)
+        p->k.kv_put(p->kv.type, block, block + p->kv.key_bytes, pos % PN_KEYS, d->head_dim, k + h * d->head_dim, v + h * d->head_dim);
+}
+
+/* The attention result: normalise the softmax, norm of each head, output gate. */
+void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col)
+{
+    const pn_description *d = p->d;
+    size_t n = (size_t)d->heads * d->head_dim;
+    float *a = p->attn.x + col * n;
+    for (uint32_t h = 0; h < d->heads; h++) {
+        p->k.scale(a + h * d->head_dim, 1.0f / p->state_l[(size_t)col * d->heads + h], d->head_dim);
+        if (d->head_norm) p->k.norm(PN_NORM_PLAIN, a + h * d->head_dim, a + h * d->head_dim, NULL, d->head_dim, d->eps);
+    }
+    if (l->g.batch) p->k.sigmoid_mul(a, a, p->g + col * n, n);
+    pn_slot_put(p, &p->attn, col);
+}
+
+static void post_norm(const pn_program *p, pn_norm_use use, float *t, const float *weight)
+{
+    if (use == PN_USE_NONE) return;
+    p->k.norm(use == PN_USE_INPUT ? PN_NORM_INPUT : PN_NORM_PLAIN, t, t, use == PN_USE_BARE ? NULL : weight, p->d->width, p->d->post_eps);
+}
+
+static void join_stream(const pn_program *p, uint32_t col, const float *alpha, const float *beta)
+{
+    float *x = p->x + (size_t)col * p->d->width;
+    const float *t = p->t + (size_t)col * p->d->width;
+    if (p->d->residual_gate) p->k.gate_add(x, alpha, beta, t, p->d->width);
+    else p->k.add(x, t, p->d->width);
+}
+
+void pn_tile_middle(pn_program *p, const pn_layer *l, uint32_t col)
+{
+    float *t = p->t + (size_t)col * p->d->width;
+    if (l->o_bias) p->k.add(t, l->o_bias, p->d->width);
+    post_norm(p, p->d->post_attn, t, l->post_attn);
+    join_stream(p, col, l->attn_alpha, l->attn_beta);
+    norm_in(p, l->ffn_norm, col);
+}
+
+void pn_tile_activate(pn_program *p, uint32_t col)
+{
+    size_t n = p->d->ff;
+    float *g = p->ff.x + col * n;
+    const float *u = p->up + col * n;
+    if (p->d->act == PN_ACT_SILU) p->k.silu_mul(g, g, u, n);
+    else if (p->d->act == PN_ACT_GELU_TANH) p->k.gelu_tanh_mul(g, g, u, n);
+    else p->k.gelu_mul(g, g, u, n);
+    pn_slot_put(p, &p->ff, col);
+}
+
+void pn_tile_end(pn_program *p, uint32_t op, uint32_t col)
+{
+    const pn_layer *l = pn_op_layer(p, op);
+    const uint32_t layer = p->ops[op].layer;
+    const size_t width = p->d->width;
+    post_norm(p, p->d->post_ffn, p->t + col * width, l->post_ffn);
+    join_stream(p, col, l->ffn_alpha, l->ffn_beta);
+    const pn_run *r = &p->runs[p->run_of[col]];
+    if (r->hidden && r->hidden_layer == layer) memcpy(r->hidden + (col - r->col) * width, p->x + col * width, width * sizeof(float));
+    if (layer + 1 < p->d->layers) norm_in(p, p->n->layers[layer + 1].attn_norm, col);
+}
+
+void pn_tile_final_norm(pn_program *p, uint32_t out)
+{
+    const size_t width = p->d->width;
+    uint32_t col = p->col_of[out];
+    float *y = p->out.x + out * width;
+    p->k.norm(PN_NORM_PLAIN, y, p->x + col * width, p->n->norm, width, p->d->eps);
+    const pn_run *r = &p->runs[p->run_of[col]];
+    if (r->hidden && r->hidden_layer == p->d->layers) memcpy(r->hidden + (out - r->out) * width, y, width * sizeof(float));
+    pn_slot_put(p, &p->out, out);
+}
+
+void pn_tile_logits(pn_program *p, uint32_t out)
+{
+    const pn_description *d = p->d;
+    const pn_run *r = &p->runs[p->run_of[p->col_of[out]]];
+    if (!r->logits) return;
+    float *y = p->logits + (size_t)out * d->vocab;
+    if (d->softcap != 0 || d->logit_scale != 1) p->k.softcap(y, d->logit_scale, d->softcap, d->vocab);
+    memcpy(r->logits + (size_t)(out - r->out) * d->vocab, y, d->vocab * sizeof(float));
+}

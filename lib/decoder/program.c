@@ -1,0 +1,325 @@
+/* The list of operations of a network, its working memory, and how each operation is cut into tiles. */
+#include "decoder/program.h"
+
+/* ---- the list ------------------------------------------------------------------------ */
+
+static const uint8_t attention_ops[] = {PN_OP_QKV, PN_OP_HEADS, PN_OP_ATTEND, PN_OP_JOIN, PN_OP_ATTENDED, PN_OP_O, PN_OP_MIDDLE};
+static const uint8_t dense_ops[] = {PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN};
+static const uint8_t sparse_ops[] = {PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_EXPERTS_IN,
+                                     PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT, PN_OP_COMBINE, PN_OP_LATENT_UP};
+static const uint8_t end_ops[] = {PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS};
+
+static void append(pn_program *p, const uint8_t *kinds, size_t n, uint32_t layer)
+{
+    for (size_t i = 0; i < n; i++) p->ops[p->n_ops++] = (pn_op){kinds[i], (uint16_t)layer};
+}
+
+static ponder_status list_ops(pn_program *p, ponder_error *err)
+{
+    size_t most = 1 + p->d->layers * (PN_COUNT(attention_ops) + PN_COUNT(sparse_ops) + 1) + PN_COUNT(end_ops);
+    p->ops = pn_zalloc_array(p->a, most, sizeof *p->ops);
+    if (!p->ops) return pn_nomem(err, most * sizeof *p->ops);
+    const uint8_t embed = PN_OP_EMBED, end = PN_OP_END;
+    append(p, &embed, 1, 0);
+    for (uint32_t l = 0; l < p->d->layers; l++) {
+        append(p, attention_ops, sizeof attention_ops, l);
+        if (p->d->layer[l].sparse) append(p, sparse_ops, sizeof sparse_ops, l);
+        else append(p, dense_ops, sizeof dense_ops, l);
+        append(p, &end, 1, l);
+    }
+    append(p, end_ops, sizeof end_ops, 0);
+    return PONDER_OK;
+}
+
+static size_t ops_bytes(const pn_description *d)
+{
+    return (1 + d->layers * (PN_COUNT(attention_ops) + PN_COUNT(sparse_ops) + 1) + PN_COUNT(end_ops)) * sizeof(pn_op);
+}
+
+/* ---- working memory: one walk counts, the next hands out --------------------------------- */
+
+typedef struct arena {
+    uint8_t *base;
+    size_t at;
+} arena;
+
+static void *give(arena *a, size_t n, size_t size)
+{
+    void *p = a->base ? a->base + a->at : NULL;
+    a->at += (n * size + 63) / 64 * 64;
+    return p;
+}
+
+static float *give_floats(arena *a, size_t n) { return give(a, n, sizeof(float)); }
+
+typedef struct quantised_reads {
+    bool in, attn, ff, out, rows, hidden, joined; /* some matrix that reads the slot is quantised */
+} quantised_reads;
+
+static void give_slot(arena *a, pn_slot *s, size_t width, uint32_t cap, bool quantised)
+{
+    float *x = give_floats(a, width * cap);
+    uint8_t *q = quantised ? give(a, pn_acts_bytes(width, cap, true), 1) : NULL;
+    if (!a->base) return;
+    s->x = x;
+    s->width = width;
+    s->f = (pn_acts){.k = width, .cap = cap, .x = x, .k_stride = width};
+    if (quantised) pn_acts_bind(&s->q, width, cap, true, q);
+}
+
+static bool sparse_layers(const pn_description *d)
+{
+    for (uint32_t i = 0; i < d->layers; i++)
+        if (d->layer[i].sparse) return true;
+    return false;
+}
+
+static bool dense_layers(const pn_description *d)
+{
+    for (uint32_t i = 0; i < d->layers; i++)
+        if (!d->layer[i].sparse) return true;
+    return false;
+}
+
+static void give_experts(arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
+{
+    uint32_t rows = m->columns * d->experts_used;
+    p->router = give_floats(a, (size_t)m->columns * d->experts);
+    p->latent = give_floats(a, (size_t)m->columns * d->expert_width);
+    give_slot(a, &p->rows, d->expert_width, rows, r->rows);
+    give_slot(a, &p->hidden, d->expert_ff, rows, r->hidden);
+    give_slot(a, &p->joined, d->expert_width, m->columns, r->joined);
+    p->row_up = give_floats(a, (size_t)rows * d->expert_ff);
+    p->row_out = give_floats(a, (size_t)rows * d->expert_width);
+    p->chosen = give(a, rows, sizeof(uint32_t));
+    p->chosen_weight = give_floats(a, rows);
+    p->row_of = give(a, rows, sizeof(uint32_t));
+    p->row_col = give(a, rows, sizeof(uint32_t));
+    p->expert_from = give(a, (size_t)d->experts + 1, sizeof(uint32_t));
+    p->active = give(a, d->experts, sizeof(uint32_t));
+}
+
+/* Spans of one round share the slots; at least one span of every query must fit. */
+static uint32_t part_slots(const pn_description *d, const pn_limits *m)
+{
+    uint32_t queries = m->columns * d->heads, least = 64 * d->heads;
+    return PN_MAX(queries, least);
+}
+
+static void give_all(arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
+{
+    size_t cols = m->columns, heads = (size_t)d->heads * d->head_dim, kv = (size_t)d->kv_heads * d->head_dim;
+    p->x = give_floats(a, cols * d->width);
+    p->q = give_floats(a, cols * heads);
+    p->kk = give_floats(a, cols * kv);
+    p->v = give_floats(a, cols * kv);
+    p->g = give_floats(a, d->gate ? cols * heads : 0);
+    p->t = give_floats(a, cols * d->width);
+    p->rope = give_floats(a, cols * 2 * d->rot_dim);
+    give_slot(a, &p->in, d->width, m->columns, r->in);
+    give_slot(a, &p->attn, heads, m->columns, r->attn);
+    if (dense_layers(d)) {
+        give_slot(a, &p->ff, d->ff, m->columns, r->ff);
+        p->up = give_floats(a, cols * d->ff);
+    }
+    give_slot(a, &p->out, d->width, m->outputs, r->out);
+    p->logits = give_floats(a, (size_t)m->outputs * d->vocab);
+    p->state_m = give_floats(a, cols * d->heads);
+    p->state_l = give_floats(a, cols * d->heads);
+    p->part_slots = part_slots(d, m);
+    p->part_m = give_floats(a, p->part_slots);
+    p->part_l = give_floats(a, p->part_slots);
+    p->part_o = give_floats(a, (size_t)p->part_slots * d->head_dim);
+    p->run_of = give(a, cols, sizeof(uint16_t));
+    p->col_of = give(a, m->outputs, sizeof(uint32_t));
+    if (sparse_layers(d)) give_experts(a, p, d, m, r);
+    p->scratch_bytes = (pn_scratch_bytes(d->head_dim) + 64 * sizeof(pn_attn_query) + 63) / 64 * 64;
+    p->scratch = give(a, m->threads, p->scratch_bytes);
+}
+
+size_t pn_program_bytes(const pn_description *d, const pn_limits *limits)
+{
+    const quantised_reads all = {true, true, true, true, true, true, true};
+    pn_program p;
+    arena a = {0};
+    give_all(&a, &p, d, limits, &all);
+    return a.at + ops_bytes(d) + sizeof p;
+}
+
+static bool quantised(const pn_weight *w) { return w->batch && !pn_type_is_float(w->first.type); }
+
+static quantised_reads find_reads(const pn_network *n)
+{
+    quantised_reads r = {.out = quantised(pn_network_head(n))};
+    for (uint32_t i = 0; i < n->d.layers; i++) {
+        const pn_layer *l = &n->layers[i];
+        r.in |= quantised(&l->q) || quantised(&l->k) || quantised(&l->v) || quantised(&l->g) || quantised(&l->gate) ||
+                quantised(&l->up) || quantised(&l->latent_down) || quantised(&l->router);
+        r.attn |= quantised(&l->o);
+        r.ff |= quantised(&l->down);
+        r.rows |= quantised(&l->experts_gate) || quantised(&l->experts_up);
+        r.hidden |= quantised(&l->experts_down);
+        r.joined |= quantised(&l->latent_up);
+    }
+    return r;
+}
+
+ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_kernels *k, const pn_kv_layout *kv,
+                             const pn_limits *limits, const ponder_alloc *a, ponder_error *err)
+{
+    *out = NULL;
+    pn_program *p = pn_zalloc(a, sizeof *p);
+    if (!p) return pn_nomem(err, sizeof *p);
+    p->n = n;
+    p->d = &n->d;
+    p->k = *k;
+    p->kv = *kv;
+    p->limits = *limits;
+    p->a = a;
+    quantised_reads reads = find_reads(n);
+    arena count = {0};
+    give_all(&count, p, p->d, limits, &reads);
+    p->bytes = count.at;
+    p->memory = pn_alloc_aligned(a, p->bytes, 64);
+    ponder_status st = p->memory ? list_ops(p, err) : pn_nomem(err, p->bytes);
+    if (st != PONDER_OK) {
+        pn_program_free(p);
+        return st;
+    }
+    arena give_out = {.base = p->memory};
+    give_all(&give_out, p, p->d, limits, &reads);
+    *out = p;
+    return PONDER_OK;
+}
+
+void pn_program_free(pn_program *p)
+{
+    if (!p) return;
+    pn_free(p->a, p->memory, p->bytes);
+    if (p->ops) pn_free(p->a, p->ops, ops_bytes(p->d));
+    pn_free(p->a, p, sizeof *p);
+}
+
+/* ---- a step ------------------------------------------------------------------------------ */
+
+void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs)
+{
+    p->runs = runs;
+    p->n_runs = n_runs;
+    p->columns = p->outputs = p->span_round = 0;
+    for (uint32_t r = 0; r < n_runs; r++) {
+        runs[r].col = p->columns;
+        runs[r].out = p->outputs;
+        for (uint32_t i = 0; i < runs[r].n; i++) p->run_of[p->columns++] = (uint16_t)r;
+        for (uint32_t i = 0; i < runs[r].n_out; i++) p->col_of[p->outputs++] = p->columns - runs[r].n_out + i;
+    }
+}
+
+uint32_t pn_program_ops(const pn_program *p) { return p->n_ops; }
+
+/* About 50 microseconds of elementwise work a tile. */
+uint32_t pn_cut_columns(pn_program *p, uint32_t n, size_t values)
+{
+    enum { VALUES_A_TILE = 32768 };
+    size_t columns = values ? VALUES_A_TILE / values : n;
+    p->cut.columns = (uint32_t)PN_MIN(PN_MAX(columns, (size_t)1), (size_t)PN_MAX(n, 1u));
+    p->cut.total_columns = n;
+    return (n + p->cut.columns - 1) / p->cut.columns;
+}
+
+static uint32_t enter_matrices(pn_program *p, uint32_t op)
+{
+    const pn_layer *l = pn_op_layer(p, op);
+    switch (p->ops[op].kind) {
+    case PN_OP_QKV:
+        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->q, p->q}, {&l->k, p->kk}, {&l->v, p->v}, {&l->g, p->g}}, 4);
+    case PN_OP_O: return pn_enter_products(p, &p->attn, p->columns, (pn_product[]){{&l->o, p->t}}, 1);
+    case PN_OP_GATE_UP:
+        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->gate, p->ff.x}, {&l->up, p->up}}, 2);
+    case PN_OP_DOWN: return pn_enter_products(p, &p->ff, p->columns, (pn_product[]){{&l->down, p->t}}, 1);
+    case PN_OP_ROUTER:
+        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->router, p->router}, {&l->latent_down, p->latent}}, 2);
+    case PN_OP_LATENT_UP: return pn_enter_products(p, &p->joined, p->columns, (pn_product[]){{&l->latent_up, p->t}}, 1);
+    default: return pn_enter_products(p, &p->out, p->outputs, (pn_product[]){{pn_network_head(p->n), p->logits}}, 1);
+    }
+}
+
+static bool any_logits(const pn_program *p)
+{
+    for (uint32_t r = 0; r < p->n_runs; r++)
+        if (p->runs[r].logits && p->runs[r].n_out) return true;
+    return false;
+}
+
+static uint32_t enter(pn_program *p, uint32_t op)
+{
+    const pn_description *d = p->d;
+    switch (p->ops[op].kind) {
+    case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP:
+        return enter_matrices(p, op);
+    case PN_OP_HEAD: return any_logits(p) ? enter_matrices(p, op) : 0;
+    case PN_OP_LOGITS: return any_logits(p) ? pn_cut_columns(p, p->outputs, d->vocab) : 0;
+    case PN_OP_FINAL_NORM: return pn_cut_columns(p, p->outputs, d->width);
+    case PN_OP_ATTEND: return pn_enter_attend(p, op);
+    case PN_OP_JOIN: return pn_enter_join(p, op);
+    case PN_OP_HEADS: case PN_OP_ATTENDED: return pn_cut_columns(p, p->columns, (size_t)d->heads * d->head_dim * 2);
+    case PN_OP_ACTIVATE: return pn_cut_columns(p, p->columns, d->ff);
+    case PN_OP_SORT: return 1;
+    case PN_OP_GATHER: return pn_cut_columns(p, p->columns * d->experts_used, d->expert_width);
+    case PN_OP_EXPERTS_ACTIVATE: return pn_cut_columns(p, p->columns * d->experts_used, d->expert_ff);
+    case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: return pn_enter_experts(p, op);
+    case PN_OP_ROUTE: return pn_cut_columns(p, p->columns, (size_t)d->experts * 4 + d->expert_width);
+    case PN_OP_COMBINE: return pn_cut_columns(p, p->columns, (size_t)d->expert_width * d->experts_used);
+    default: return pn_cut_columns(p, p->columns, (size_t)d->width * 3);
+    }
+}
+
+uint32_t pn_program_enter(pn_program *p, uint32_t op)
+{
+    p->cut = (pn_cut){0};
+    p->cut.tiles = enter(p, op);
+    return p->cut.tiles;
+}
+
+static void column(pn_program *p, uint32_t op, uint32_t col)
+{
+    const pn_layer *l = pn_op_layer(p, op);
+    switch (p->ops[op].kind) {
+    case PN_OP_EMBED: pn_tile_embed(p, col); break;
+    case PN_OP_HEADS: pn_tile_heads(p, l, col); break;
+    case PN_OP_JOIN: pn_tile_join(p, op, col); break;
+    case PN_OP_ATTENDED: pn_tile_attended(p, l, col); break;
+    case PN_OP_MIDDLE: pn_tile_middle(p, l, col); break;
+    case PN_OP_ACTIVATE: pn_tile_activate(p, col); break;
+    case PN_OP_ROUTE: pn_tile_route(p, l, col); break;
+    case PN_OP_GATHER: pn_tile_gather(p, col); break;
+    case PN_OP_EXPERTS_ACTIVATE: pn_tile_experts_activate(p, col); break;
+    case PN_OP_COMBINE: pn_tile_combine(p, l, col); break;
+    case PN_OP_END: pn_tile_end(p, op, col); break;
+    case PN_OP_FINAL_NORM: pn_tile_final_norm(p, col); break;
+    case PN_OP_LOGITS: pn_tile_logits(p, col); break;
+    default: break;
+    }
+}
+
+void pn_program_tile(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread)
+{
+    switch (p->ops[op].kind) {
+    case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP: case PN_OP_HEAD:
+        pn_tile_products(p, tile, thread);
+        return;
+    case PN_OP_ATTEND: pn_tile_attend(p, op, tile, thread); return;
+    case PN_OP_SORT: pn_tile_sort(p); return;
+    case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: pn_tile_experts(p, tile, thread); return;
+    default: break;
+    }
+    uint32_t from = tile * p->cut.columns, to = PN_MIN(from + p->cut.columns, p->cut.total_columns);
+    for (uint32_t c = from; c < to; c++) column(p, op, c);
+}
+
+uint32_t pn_program_next(pn_program *p, uint32_t op)
+{
+    if (p->ops[op].kind != PN_OP_JOIN) return op + 1;
+    if (pn_attend_again(p, op)) return op - 1;
+    return op + 1;
+}

@@ -1,0 +1,119 @@
+/* Inside the decoder room: the program's state, shared by the files that compute its operations. */
+#ifndef PN_DECODER_PROGRAM_H
+#define PN_DECODER_PROGRAM_H
+
+#include "decoder/decoder.h"
+
+typedef enum pn_op_kind {
+    PN_OP_EMBED, PN_OP_QKV, PN_OP_HEADS, PN_OP_ATTEND, PN_OP_JOIN, PN_OP_ATTENDED, PN_OP_O, PN_OP_MIDDLE,
+    PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN,
+    PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT,
+    PN_OP_COMBINE, PN_OP_LATENT_UP,
+    PN_OP_END, PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS
+} pn_op_kind;
+
+typedef struct pn_op {
+    uint16_t kind, layer;
+} pn_op;
+
+/* Columns of activations: as floats, and quantised when some matrix that reads them is. */
+typedef struct pn_slot {
+    float *x;
+    size_t width;
+    pn_acts f, q;             /* q.q NULL: not needed */
+} pn_slot;
+
+enum { MAX_PRODUCTS = 4, SPAN_BLOCKS = 16, SPAN_KEYS = SPAN_BLOCKS * PN_KEYS };
+
+typedef struct pn_product {
+    const pn_weight *w;
+    float *y;                 /* [columns][rows] */
+} pn_product;
+
+/* How the operation that was entered is cut. */
+typedef struct pn_cut {
+    uint32_t tiles;
+    uint32_t columns;         /* a tile */
+    /* matrix products: */
+    const pn_slot *in;
+    uint32_t n_products, panels, chunk_tiles, total_columns;
+    pn_product product[MAX_PRODUCTS];
+    uint32_t product_tiles[MAX_PRODUCTS];
+} pn_cut;
+
+struct pn_program {
+    const pn_network *n;
+    const pn_description *d;
+    pn_kernels k;
+    pn_kv_layout kv;
+    pn_limits limits;
+    const ponder_alloc *a;
+    pn_op *ops;
+    uint32_t n_ops;
+    uint8_t *memory;          /* everything below lies in it */
+    size_t bytes;
+
+    float *x;                 /* residual stream [columns][width] */
+    float *q, *kk, *v, *g;    /* projections */
+    float *t;                 /* what a half adds to the stream */
+    float *up;
+    float *logits;            /* [outputs][vocab] */
+    float *rope;              /* [columns][2][rot_dim]: global, local; cosines then sines */
+    pn_slot in, attn, ff, out;
+    float *state_m, *state_l; /* attention so far [columns][heads]; its rows are attn.x */
+    float *part_m, *part_l, *part_o; /* of one span each */
+    uint32_t part_slots;
+    uint16_t *run_of;         /* [columns] */
+    uint32_t *col_of;         /* [outputs] */
+    uint8_t *scratch;
+    size_t scratch_bytes;     /* a thread */
+
+    /* experts */
+    float *router, *latent, *joined_t;
+    pn_slot rows, hidden, joined;
+    float *row_up, *row_out;
+    uint32_t *chosen;         /* [columns][used], ascending experts */
+    float *chosen_weight;
+    uint32_t *row_of;         /* [columns][used]: row in expert order */
+    uint32_t *expert_from;    /* [experts + 1] */
+    uint32_t *row_col;        /* [rows] */
+    uint32_t *active;         /* experts that have rows */
+    uint32_t n_active;
+
+    pn_run *runs;
+    uint32_t n_runs, columns, outputs;
+    pn_cut cut;
+    uint32_t span_round, spans_a_round;
+};
+
+static inline pn_layer *pn_op_layer(const pn_program *p, uint32_t op) { return &p->n->layers[p->ops[op].layer]; }
+void pn_slot_put(const pn_program *p, pn_slot *s, uint32_t col); /* quantise column `col` of s where needed */
+uint32_t pn_cut_columns(pn_program *p, uint32_t n, size_t values); /* tiles for an operation by column */
+
+uint32_t pn_enter_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n);
+void pn_tile_products(pn_program *p, uint32_t tile, uint32_t thread);
+
+void pn_tile_embed(pn_program *p, uint32_t col);
+void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col);
+void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col);
+void pn_tile_middle(pn_program *p, const pn_layer *l, uint32_t col);
+void pn_tile_activate(pn_program *p, uint32_t col);
+void pn_tile_end(pn_program *p, uint32_t op, uint32_t col);
+void pn_tile_final_norm(pn_program *p, uint32_t out);
+void pn_tile_logits(pn_program *p, uint32_t out);
+
+uint32_t pn_enter_attend(pn_program *p, uint32_t op);
+void pn_tile_attend(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);
+uint32_t pn_enter_join(pn_program *p, uint32_t op);
+void pn_tile_join(pn_program *p, uint32_t op, uint32_t col);
+bool pn_attend_again(pn_program *p, uint32_t op);
+
+uint32_t pn_enter_experts(pn_program *p, uint32_t op);
+void pn_tile_route(pn_program *p, const pn_layer *l, uint32_t col);
+void pn_tile_sort(pn_program *p);
+void pn_tile_gather(pn_program *p, uint32_t row);
+void pn_tile_experts(pn_program *p, uint32_t tile, uint32_t thread);
+void pn_tile_experts_activate(pn_program *p, uint32_t row);
+void pn_tile_combine(pn_program *p, const pn_layer *l, uint32_t col);
+
+#endif

@@ -1,0 +1,305 @@
+/* The engine: who leads, what a step takes, when it is committed. */
+#include "engine/internal.h"
+
+#include <errno.h>
+#include <time.h>
+
+enum { CANCEL_POLL_US = 5000, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20 };
+
+void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out)
+{
+    uint64_t logits = (uint64_t)d->vocab * sizeof(float);
+    *out = (pn_limits){.columns = o->columns, .runs = o->sequences, .threads = PN_MAX(o->threads, 1u)};
+    if (o->runner) out->threads = PN_MIN(PN_MAX(o->runner->threads, 1u), 64u);
+    out->outputs = (uint32_t)PN_MIN(PN_MAX(OUTPUT_BYTES / logits, (uint64_t)o->sequences), (uint64_t)o->columns);
+}
+
+ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engine_options *o, pn_team *team,
+                            const ponder_alloc *a, ponder_error *err)
+{
+    *out = NULL;
+    pn_engine *e = pn_alloc_aligned(a, sizeof *e, 64);
+    if (!e) {
+        pn_team_free(team);
+        return pn_nomem(err, sizeof *e);
+    }
+    memset(e, 0, sizeof *e);
+    e->n = n;
+    e->a = a;
+    e->o = *o;
+    e->team = team;
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->changed, &clock);
+    pthread_condattr_destroy(&clock);
+    pn_engine_limits(&n->d, o, &e->limits);
+    e->limits.threads = pn_team_size(team);
+    pn_kernels k;
+    pn_kernels_init(&k, pn_cpu_flags() & o->cpu);
+    e->o.cpu = k.cpu;
+    pn_kv_layout_init(&e->layout, &n->d, o->kv);
+    for (int g = 0; g < PN_GROUPS; g++) pn_pool_init(&e->pool[g], e->layout.page_bytes[g], a);
+    e->runs = pn_zalloc_array(a, e->limits.runs, sizeof *e->runs);
+    e->run_of = pn_zalloc_array(a, e->limits.runs, sizeof *e->run_of);
+    ponder_status st = e->runs && e->run_of ? pn_program_new(&e->cursor.program, n, &k, &e->layout, &e->limits, a, err)
+                                            : pn_nomem(err, e->limits.runs * sizeof *e->runs);
+    e->cursor.team = team;
+    if (st != PONDER_OK) {
+        pn_engine_free(e);
+        return st;
+    }
+    *out = e;
+    return PONDER_OK;
+}
+
+void pn_engine_free(pn_engine *e)
+{
+    if (!e) return;
+    for (int g = 0; g < PN_GROUPS; g++) pn_pool_release(&e->pool[g], e->pool[g].n_free);
+    pn_program_free(e->cursor.program);
+    pn_team_free(e->team);
+    pn_free(e->a, e->runs, e->limits.runs * sizeof *e->runs);
+    pn_free(e->a, e->run_of, e->limits.runs * sizeof *e->run_of);
+    pthread_cond_destroy(&e->changed);
+    pthread_mutex_destroy(&e->mutex);
+    pn_free(e->a, e, sizeof *e);
+}
+
+void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
+{
+    pthread_mutex_lock(&e->mutex);
+    *out = (pn_engine_counts){.steps = e->steps, .prefilled = e->prefilled, .threads = e->limits.threads, .cpu = e->o.cpu};
+    for (int g = 0; g < PN_GROUPS; g++) out->kv_bytes += e->pool[g].n_used * e->pool[g].page_bytes;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* ---- pausing ------------------------------------------------------------------------------- */
+
+void pn_engine_pause(pn_engine *e)
+{
+    e->pausers++;
+    while (e->leading) {
+        atomic_store(&e->cursor.stop, true);
+        pthread_cond_wait(&e->changed, &e->mutex);
+    }
+}
+
+void pn_engine_resume(pn_engine *e)
+{
+    e->pausers--;
+    pthread_cond_broadcast(&e->changed);
+}
+
+void pn_engine_abandon(pn_engine *e)
+{
+    for (uint32_t i = 0; i < e->n_runs; i++) e->run_of[i]->in_step = false;
+    e->active = false;
+    e->n_runs = 0;
+}
+
+/* ---- laying out a step ----------------------------------------------------------------------- */
+
+static uint32_t pending(const pn_sequence *s) { return s->n - s->past; }
+
+/* Adds up to `most` of the sequence's tokens as a run; returns how many. */
+static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t *outputs_left)
+{
+    uint32_t n = PN_MIN(pending(s), most);
+    if (s->every) n = PN_MIN(n, *outputs_left);
+    bool last = n == pending(s);
+    if (n == 0 || (last && *outputs_left == 0) || !pn_sequence_prepare(s, n)) return 0;
+    pn_run *r = &e->runs[e->n_runs];
+    *r = (pn_run){.ids = s->ids + s->past, .pos = s->past, .n = n, .hidden = s->outputs.hidden, .hidden_layer = s->outputs.layer};
+    for (int g = 0; g < PN_GROUPS; g++) r->pages[g] = s->table[g].bytes;
+    if (s->every) {
+        r->logits = s->outputs.logits;
+        r->n_out = s->outputs.logits || s->outputs.layer == e->n->d.layers ? n : 0;
+    } else if (last) {
+        r->logits = s->logits;
+        r->n_out = 1;
+    }
+    *outputs_left -= r->n_out;
+    s->in_step = true;
+    e->run_of[e->n_runs++] = s;
+    return n;
+}
+
+static bool wants(const pn_sequence *s) { return s->waiting && !s->done && !s->in_step && pending(s) > 0; }
+
+/* Sequences that generate first (one token each), then prompts: a whole step of them, or one chunk when others generate. */
+static void lay_out(pn_engine *e)
+{
+    uint32_t columns = e->limits.columns, outputs = e->limits.outputs, generating = 0;
+    e->n_runs = 0;
+    for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
+        if (wants(s) && pending(s) == 1 && !s->every) {
+            uint32_t n = add_run(e, s, 1, &outputs);
+            columns -= n;
+            generating += n;
+        }
+    if (generating) columns = PN_MIN(columns, e->o.chunk);
+    for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
+        if (wants(s)) columns -= add_run(e, s, columns, &outputs);
+    if (e->n_runs == 0) return;
+    pn_program_begin(e->cursor.program, e->runs, e->n_runs);
+    pn_cursor_begin(&e->cursor);
+    e->active = true;
+    e->step_began = pn_now_us();
+}
+
+/* The list turns with every step, so that more sequences than fit are all served. */
+static void rotate(pn_engine *e)
+{
+    pn_sequence *s = e->first;
+    if (!s || s == e->last) return;
+    e->first = s->next;
+    e->first->prev = NULL;
+    s->next = NULL;
+    s->prev = e->last;
+    e->last->next = s;
+    e->last = s;
+}
+
+static void commit(pn_engine *e)
+{
+    const pn_description *d = &e->n->d;
+    for (uint32_t i = 0; i < e->n_runs; i++) {
+        pn_sequence *s = e->run_of[i];
+        uint32_t n = e->runs[i].n;
+        s->in_step = false;
+        if (n > 1 || s->every) e->prefilled += n;
+        pn_sequence_commit(s, n);
+        if (s->outputs.logits) s->outputs.logits += (size_t)n * d->vocab;
+        if (s->outputs.hidden) s->outputs.hidden += (size_t)n * d->width;
+        if (pending(s) > 0) continue;
+        s->logits_valid = e->runs[i].logits != NULL;
+        if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
+        s->done = true;
+    }
+    e->active = false;
+    e->n_runs = 0;
+    e->steps++;
+    e->step_us = pn_now_us() - e->step_began;
+    if (e->n_waiting > e->limits.runs) rotate(e);
+}
+
+/* ---- leading ------------------------------------------------------------------------------------ */
+
+static void wait_until(pn_engine *e, uint64_t us)
+{
+    struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+    pthread_cond_timedwait(&e->changed, &e->mutex, &t);
+}
+
+/* Callers whose token was just computed are sampling and will be back: a step with all of them costs little more than one
+ * without, so wait for them, but not for long. Who is late is not waited for again. */
+static void gather(pn_engine *e, pn_sequence *self)
+{
+    uint64_t until = pn_now_us() + PN_MIN(e->step_us / 4, (uint64_t)GATHER_MOST_US);
+    e->leading = true;
+    while (e->n_hot > 0 && pn_now_us() < until && !e->pausers && !atomic_load(&self->cancel)) wait_until(e, until);
+    e->leading = false;
+    pthread_cond_broadcast(&e->changed);
+    if (e->n_hot == 0) return;
+    for (pn_sequence *s = e->first; s; s = s->next) s->hot = false;
+    e->n_hot = 0;
+}
+
+/* Computes at the head of the team, without the lock, until the step ends or has to rest. False: there is nothing to
+ * compute although somebody waits, which the reservations rule out. */
+static bool lead(pn_engine *e, pn_sequence *self, uint64_t until)
+{
+    if (!e->active && !until && e->n_hot > 0) gather(e, self);
+    if (e->pausers) return true;
+    if (!e->active) lay_out(e);
+    if (!e->active) return false;
+    e->leading = true;
+    atomic_store(&e->cursor.stop, false);
+    pthread_mutex_unlock(&e->mutex);
+    bool finished = pn_cursor_run(&e->cursor, until, &self->cancel);
+    pthread_mutex_lock(&e->mutex);
+    e->leading = false;
+    if (finished) commit(e);
+    pthread_cond_broadcast(&e->changed);
+    return true;
+}
+
+static void submit(pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    if (s->hot) {
+        s->hot = false;
+        if (--e->n_hot == 0) pthread_cond_broadcast(&e->changed);
+    }
+    if (s->waiting) return;
+    s->waiting = true;
+    s->done = false;
+    e->n_waiting++;
+}
+
+/* Waits, leading when nobody does, until the request is done, the time is over, or it is cancelled. */
+static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
+{
+    pn_engine *e = s->e;
+    ponder_status st = PONDER_OK;
+    bool began = false;
+    pthread_mutex_lock(&e->mutex);
+    submit(s);
+    pn_team_begin(e->team);
+    while (!s->done) {
+        if (atomic_load(&s->cancel)) {
+            pn_sequence_withdraw(s);
+            st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
+            break;
+        }
+        if (until && began && pn_now_us() >= until) {
+            st = PONDER_MORE;
+            break;
+        }
+        began = true;
+        if (e->leading || e->pausers) wait_until(e, PN_MIN(until ? until : UINT64_MAX, pn_now_us() + CANCEL_POLL_US));
+        else if (!lead(e, s, until)) {
+            pn_sequence_withdraw(s);
+            st = pn_fail(err, PONDER_E_INTERNAL, "a step found no page for position %u", s->past);
+            break;
+        }
+    }
+    if (st == PONDER_OK) {
+        s->waiting = s->done = false;
+        e->n_waiting--;
+        s->hot = !s->every && until == 0;
+        e->n_hot += s->hot;
+    }
+    if (e->n_waiting == 0) pn_team_end(e->team);
+    pthread_mutex_unlock(&e->mutex);
+    return st;
+}
+
+ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err)
+{
+    if (s->n == 0) return pn_fail(err, PONDER_E_STATE, "the sequence is empty");
+    if (pn_sequence_logits(s)) return PONDER_OK;
+    /* All tokens are in the store, but nobody kept the logits: the last one is done again. */
+    if (s->past == s->n) {
+        uint32_t n = s->n;
+        ponder_status st = pn_sequence_rewind(s, n - 1, NULL, err);
+        if (st != PONDER_OK) return st;
+        s->n = n;
+    }
+    s->every = false;
+    s->outputs = (pn_outputs){0};
+    return wait_for(s, until, err);
+}
+
+ponder_status pn_sequence_compute(pn_sequence *s, const pn_outputs *o, ponder_error *err)
+{
+    if (s->past == s->n) return PONDER_OK;
+    s->every = true;
+    s->outputs = *o;
+    ponder_status st = wait_for(s, 0, err);
+    s->every = false;
+    s->outputs = (pn_outputs){0};
+    return st;
+}

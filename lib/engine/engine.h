@@ -1,0 +1,79 @@
+/* engine: a paged key-value store, sequences over it, and steps that take every waiting sequence through the decoder
+ * together. There is no hidden thread: whoever waits for a sequence leads, one caller at a time; the others sleep. A step
+ * changes nothing that lasts until it is committed, so it can be parked or abandoned at any tile. */
+#ifndef PN_ENGINE_H
+#define PN_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "decoder/decoder.h"
+
+typedef struct pn_engine pn_engine;
+typedef struct pn_sequence pn_sequence;
+
+typedef struct pn_engine_options {
+    uint32_t threads;         /* the caller's included */
+    const ponder_runner *runner; /* or NULL; copied */
+    uint32_t cpu;             /* PN_CPU_* allowed */
+    uint32_t columns, chunk, sequences;
+    pn_kv_type kv;
+} pn_engine_options;
+
+/* The network is borrowed. The team is taken over, also on failure. */
+ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engine_options *o, pn_team *team,
+                            const ponder_alloc *a, ponder_error *err);
+void pn_engine_free(pn_engine *e); /* every sequence must have been freed */
+
+/* What an engine with these options allocates, and what a sequence of `tokens` reserves. */
+void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out);
+uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens);
+
+typedef struct pn_engine_counts {
+    uint64_t steps, prefilled, kv_bytes; /* pages in use; shared ones count once */
+    uint32_t threads, cpu;
+} pn_engine_counts;
+void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);
+
+/* ---- sequences: one thread at a time each, any number of threads on one engine ------------------------ */
+
+/* Pages for `tokens` positions are reserved, or PONDER_E_NOMEM. */
+ponder_status pn_sequence_new(pn_sequence **out, pn_engine *e, uint32_t tokens, ponder_error *err);
+void pn_sequence_free(pn_sequence *s);
+/* The same tokens, pages shared until one of the two writes. */
+ponder_status pn_sequence_fork(pn_sequence **out, pn_sequence *s, uint32_t tokens, ponder_error *err);
+
+uint32_t pn_sequence_limit(const pn_sequence *s);     /* tokens it may hold */
+uint32_t pn_sequence_count(const pn_sequence *s);     /* tokens it holds */
+uint32_t pn_sequence_computed(const pn_sequence *s);  /* of them, how many the store has */
+const int32_t *pn_sequence_ids(const pn_sequence *s);
+uint64_t pn_sequence_bytes(const pn_sequence *s);
+ponder_status pn_sequence_append(pn_sequence *s, const int32_t *ids, size_t n, ponder_error *err); /* PONDER_E_CONTEXT */
+/* A turn starts here: rewinding to this position stays free. */
+void pn_sequence_mark(pn_sequence *s);
+/* Keeps the first `tokens`; *recompute: how many of them the store has lost (sliding layers) and will compute again. */
+ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *recompute, ponder_error *err);
+
+/* Logits after the last token ([vocab]), or NULL when they have to be computed first. */
+const float *pn_sequence_logits(const pn_sequence *s);
+
+/* Computes every token that the store does not have, and the logits after the last one. `until`: pn_now_us() at which to
+ * come back with PONDER_MORE, 0: never. PONDER_E_CANCELLED after pn_sequence_cancel. */
+ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err);
+
+/* The same, filling for each token not computed yet: logits [n][vocab] and/or hidden [n][width] after `layer` (layers:
+ * after the final norm). */
+typedef struct pn_outputs {
+    float *logits, *hidden;
+    uint32_t layer;
+} pn_outputs;
+ponder_status pn_sequence_compute(pn_sequence *s, const pn_outputs *o, ponder_error *err);
+
+void pn_sequence_cancel(pn_sequence *s);        /* any thread, a signal handler too */
+bool pn_sequence_take_cancel(pn_sequence *s);   /* true once after a cancel */
+void pn_sequence_rest(pn_sequence *s);          /* its caller will not come back soon: steps need not wait for it */
+
+/* ---- saved states: a header, ids, pages, checksum ------------------------------------------------------- */
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, pn_buf *out, ponder_error *err);
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, ponder_error *err);
+
+#endif

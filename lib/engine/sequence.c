@@ -1,0 +1,390 @@
+/* Sequences: tokens, page tables, fork, rewind. */
+#include "engine/internal.h"
+
+/* Pages a sequence can hold at once. Sliding layers: the window, the columns of a step, the two ends, and the window
+ * before the mark. */
+static uint64_t pages_needed(const pn_description *d, uint32_t columns, uint64_t tokens, int group)
+{
+    uint64_t all = (tokens + PN_KEYS - 1) / PN_KEYS;
+    if (group == PN_FULL) return all;
+    uint64_t window = d->window / PN_KEYS + 2;
+    return PN_MIN(all, 2 * window + columns / PN_KEYS + 1);
+}
+
+uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens)
+{
+    uint64_t bytes = 0;
+    for (int g = 0; g < PN_GROUPS; g++) bytes += l->page_bytes[g] ? pages_needed(d, columns, tokens, g) * l->page_bytes[g] : 0;
+    return bytes;
+}
+
+static bool has_group(const pn_engine *e, int g) { return e->layout.page_bytes[g] != 0; }
+
+static void lock(pn_engine *e) { pthread_mutex_lock(&e->mutex); }
+static void unlock(pn_engine *e) { pthread_mutex_unlock(&e->mutex); }
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+static void free_memory(pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        pn_free(e->a, s->table[g].page, s->slots * sizeof *s->table[g].page);
+        pn_free(e->a, s->table[g].bytes, s->slots * sizeof *s->table[g].bytes);
+    }
+    pn_free(e->a, s->ids, s->limit * sizeof *s->ids);
+    pn_free(e->a, s->logits, e->n->d.vocab * sizeof *s->logits);
+    pn_free(e->a, s, sizeof *s);
+}
+
+static pn_sequence *new_memory(pn_engine *e, uint32_t tokens)
+{
+    pn_sequence *s = pn_zalloc(e->a, sizeof *s);
+    if (!s) return NULL;
+    s->e = e;
+    s->limit = tokens;
+    s->slots = (tokens + PN_KEYS - 1) / PN_KEYS;
+    s->ids = pn_zalloc_array(e->a, tokens, sizeof *s->ids);
+    s->logits = pn_zalloc_array(e->a, e->n->d.vocab, sizeof *s->logits);
+    bool ok = s->ids && s->logits;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        s->table[g].page = pn_zalloc_array(e->a, s->slots, sizeof *s->table[g].page);
+        s->table[g].bytes = pn_zalloc_array(e->a, s->slots, sizeof *s->table[g].bytes);
+        ok = ok && s->table[g].page && s->table[g].bytes;
+    }
+    if (ok) return s;
+    free_memory(s);
+    return NULL;
+}
+
+static void link_sequence(pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    s->prev = e->last;
+    if (e->last) e->last->next = s;
+    else e->first = s;
+    e->last = s;
+}
+
+static void unlink_sequence(pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    if (s->prev) s->prev->next = s->next;
+    else e->first = s->next;
+    if (s->next) s->next->prev = s->prev;
+    else e->last = s->prev;
+}
+
+static bool reserve(pn_engine *e, const uint64_t n[PN_GROUPS])
+{
+    for (int g = 0; g < PN_GROUPS; g++) {
+        if (!n[g] || pn_pool_reserve(&e->pool[g], n[g])) continue;
+        while (g-- > 0) pn_pool_release(&e->pool[g], n[g]);
+        return false;
+    }
+    return true;
+}
+
+static ponder_status no_pages(pn_engine *e, uint32_t tokens, ponder_error *err)
+{
+    uint64_t bytes = pn_kv_reserve_bytes(&e->n->d, &e->layout, e->o.columns, tokens);
+    return pn_fail(err, PONDER_E_NOMEM, "no memory for the pages of %u tokens (%llu bytes)", tokens, (unsigned long long)bytes);
+}
+
+ponder_status pn_sequence_new(pn_sequence **out, pn_engine *e, uint32_t tokens, ponder_error *err)
+{
+    *out = NULL;
+    pn_sequence *s = new_memory(e, tokens);
+    if (!s) return no_pages(e, tokens, err);
+    uint64_t need[PN_GROUPS] = {0};
+    for (int g = 0; g < PN_GROUPS; g++) {
+        if (has_group(e, g)) need[g] = pages_needed(&e->n->d, e->o.columns, tokens, g);
+        s->table[g].credits = need[g];
+    }
+    lock(e);
+    bool ok = reserve(e, need);
+    if (ok) link_sequence(s);
+    unlock(e);
+    if (!ok) {
+        free_memory(s);
+        return no_pages(e, tokens, err);
+    }
+    *out = s;
+    return PONDER_OK;
+}
+
+static void drop_page(pn_sequence *s, int g, uint32_t slot)
+{
+    pn_table *t = &s->table[g];
+    if (!t->page[slot]) return;
+    if (pn_pool_drop(&s->e->pool[g], t->page[slot])) t->credits++;
+    t->page[slot] = NULL;
+    t->bytes[slot] = NULL;
+}
+
+void pn_sequence_withdraw(pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    if (e->active && s->in_step) {
+        pn_engine_pause(e);
+        if (e->active && s->in_step) pn_engine_abandon(e);
+        pn_engine_resume(e);
+    }
+    if (s->waiting) e->n_waiting--;
+    if (s->hot) e->n_hot--;
+    s->waiting = s->hot = s->done = false;
+}
+
+void pn_sequence_free(pn_sequence *s)
+{
+    if (!s) return;
+    pn_engine *e = s->e;
+    lock(e);
+    pn_sequence_withdraw(s);
+    for (int g = 0; g < PN_GROUPS; g++) {
+        for (uint32_t i = 0; i < s->slots; i++) drop_page(s, g, i);
+        pn_pool_release(&e->pool[g], s->table[g].credits);
+    }
+    unlink_sequence(s);
+    pthread_cond_broadcast(&e->changed);
+    unlock(e);
+    free_memory(s);
+}
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+/* What the child must reserve: pages it will fill, and a spare for each shared page that one of the two will have to
+ * replace: the one being written, and every page of a sliding layer. */
+static void fork_needs(const pn_sequence *s, uint32_t tokens, uint64_t credits[PN_GROUPS], uint64_t spares[PN_GROUPS])
+{
+    const pn_engine *e = s->e;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        credits[g] = spares[g] = 0;
+        if (!has_group(e, g)) continue;
+        uint64_t held = 0;
+        for (uint32_t i = 0; i < s->slots; i++) held += s->table[g].page[i] != NULL;
+        uint64_t need = pages_needed(&e->n->d, e->o.columns, tokens, g);
+        credits[g] = need > held ? need - held : 0;
+        bool partial = s->past % PN_KEYS != 0;
+        spares[g] = g == PN_SLIDING ? held : partial ? 1 : 0;
+    }
+}
+
+static void share_pages(pn_sequence *child, pn_sequence *s)
+{
+    for (int g = 0; g < PN_GROUPS; g++)
+        for (uint32_t i = 0; i < PN_MIN(s->slots, child->slots); i++) {
+            pn_page *p = s->table[g].page[i];
+            if (!p) continue;
+            p->refs++;
+            if (g == PN_SLIDING || (i == s->past / PN_KEYS && s->past % PN_KEYS)) p->spare++;
+            child->table[g].page[i] = p;
+            child->table[g].bytes[i] = p->bytes;
+        }
+}
+
+ponder_status pn_sequence_fork(pn_sequence **out, pn_sequence *s, uint32_t tokens, ponder_error *err)
+{
+    *out = NULL;
+    pn_engine *e = s->e;
+    if (tokens < s->n) return pn_fail(err, PONDER_E_CONTEXT, "%u tokens do not fit a context of %u", s->n, tokens);
+    pn_sequence *c = new_memory(e, tokens);
+    if (!c) return no_pages(e, tokens, err);
+    uint64_t credits[PN_GROUPS], spares[PN_GROUPS], need[PN_GROUPS];
+    lock(e);
+    pn_sequence_withdraw(s);
+    fork_needs(s, tokens, credits, spares);
+    for (int g = 0; g < PN_GROUPS; g++) {
+        need[g] = credits[g] + spares[g];
+        c->table[g].credits = credits[g];
+    }
+    bool ok = reserve(e, need);
+    if (ok) {
+        share_pages(c, s);
+        link_sequence(c);
+    }
+    unlock(e);
+    if (!ok) {
+        free_memory(c);
+        return no_pages(e, tokens, err);
+    }
+    memcpy(c->ids, s->ids, s->n * sizeof *s->ids);
+    c->n = s->n;
+    c->past = s->past;
+    c->mark = s->mark;
+    c->first_kept = s->first_kept;
+    c->logits_valid = s->logits_valid;
+    if (s->logits_valid) memcpy(c->logits, s->logits, e->n->d.vocab * sizeof *s->logits);
+    *out = c;
+    return PONDER_OK;
+}
+
+/* ---- pages of a step --------------------------------------------------------------------------- */
+
+static void own_page(pn_sequence *s, int g, uint32_t slot)
+{
+    pn_table *t = &s->table[g];
+    pn_pool *pool = &s->e->pool[g];
+    pn_page *old = t->page[slot];
+    if (old && old->refs == 1) return;
+    pn_page *page = pn_pool_take(pool);
+    if (old) { /* copy on write, paid by the page's spare */
+        memcpy(page->bytes, old->bytes, pool->page_bytes);
+        old->refs--;
+        if (old->spare) old->spare--;
+        else t->credits--;
+    } else {
+        t->credits--;
+    }
+    t->page[slot] = page;
+    t->bytes[slot] = page->bytes;
+}
+
+bool pn_sequence_prepare(pn_sequence *s, uint32_t n)
+{
+    for (int g = 0; g < PN_GROUPS; g++) {
+        if (!has_group(s->e, g)) continue;
+        for (uint32_t slot = s->past / PN_KEYS; slot <= (s->past + n - 1) / PN_KEYS; slot++) {
+            if (!s->e->pool[g].free && !(s->table[g].page[slot] && s->table[g].page[slot]->refs == 1)) return false;
+            own_page(s, g, slot);
+        }
+    }
+    return true;
+}
+
+static uint32_t window_slot(const pn_sequence *s, uint32_t pos)
+{
+    uint32_t window = s->e->n->d.window;
+    return pos > window ? (pos - window) / PN_KEYS : 0; /* one position more than it sees: the last can be done again */
+}
+
+void pn_sequence_trim(pn_sequence *s)
+{
+    if (!has_group(s->e, PN_SLIDING)) return;
+    uint32_t keep = window_slot(s, s->past), mark_from = window_slot(s, s->mark), mark_to = s->mark / PN_KEYS;
+    for (uint32_t i = s->first_kept; i < keep; i++)
+        if (i < mark_from || i > mark_to) drop_page(s, PN_SLIDING, i);
+    s->first_kept = PN_MIN(keep, mark_from);
+}
+
+void pn_sequence_commit(pn_sequence *s, uint32_t n)
+{
+    s->past += n;
+    pn_sequence_trim(s);
+}
+
+/* ---- tokens --------------------------------------------------------------------------------------- */
+
+uint32_t pn_sequence_limit(const pn_sequence *s) { return s->limit; }
+uint32_t pn_sequence_count(const pn_sequence *s) { return s->n; }
+uint32_t pn_sequence_computed(const pn_sequence *s) { return s->past; }
+const int32_t *pn_sequence_ids(const pn_sequence *s) { return s->ids; }
+const float *pn_sequence_logits(const pn_sequence *s) { return s->logits_valid && s->past == s->n ? s->logits : NULL; }
+
+uint64_t pn_sequence_bytes(const pn_sequence *s)
+{
+    pn_engine *e = s->e;
+    uint64_t bytes = sizeof *s + s->limit * sizeof *s->ids + e->n->d.vocab * sizeof *s->logits;
+    lock(e);
+    for (int g = 0; g < PN_GROUPS; g++) {
+        uint64_t held = s->table[g].credits;
+        for (uint32_t i = 0; i < s->slots; i++) held += s->table[g].page[i] != NULL;
+        bytes += held * e->pool[g].page_bytes + 2 * s->slots * sizeof(void *);
+    }
+    unlock(e);
+    return bytes;
+}
+
+ponder_status pn_sequence_append(pn_sequence *s, const int32_t *ids, size_t n, ponder_error *err)
+{
+    if (n > s->limit - s->n)
+        return pn_fail(err, PONDER_E_CONTEXT, "%zu tokens after %u do not fit the context of %u", n, s->n, s->limit);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->e->n->d.vocab)
+            return pn_fail(err, PONDER_E_RANGE, "token %d is outside the vocabulary of %u", ids[i], s->e->n->d.vocab);
+    lock(s->e);
+    if (s->waiting) pn_sequence_withdraw(s); /* a step that was left half done */
+    unlock(s->e);
+    if (n) memcpy(s->ids + s->n, ids, n * sizeof *ids);
+    s->n += (uint32_t)n;
+    return PONDER_OK;
+}
+
+void pn_sequence_mark(pn_sequence *s)
+{
+    lock(s->e);
+    s->mark = s->past;
+    if (!(s->e->active && s->in_step)) pn_sequence_trim(s);
+    unlock(s->e);
+}
+
+/* Whether the sliding layers still have what a query at `pos` sees. */
+static bool can_resume(const pn_sequence *s, uint32_t pos)
+{
+    if (!has_group(s->e, PN_SLIDING) || pos == 0) return true;
+    uint32_t window = s->e->n->d.window, low = pos + 1 > window ? pos + 1 - window : 0;
+    for (uint32_t i = low / PN_KEYS; i <= (pos - 1) / PN_KEYS; i++)
+        if (!s->table[PN_SLIDING].page[i]) return false;
+    return true;
+}
+
+/* Going back gives up pages; those that others still hold give no credit, and the page that will be written again may be
+ * shared. Both are paid for now or the rewind fails. */
+static bool pay_for_rewind(pn_sequence *s, uint32_t past)
+{
+    uint64_t need[PN_GROUPS] = {0};
+    uint32_t keep = (past + PN_KEYS - 1) / PN_KEYS;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        for (uint32_t i = keep; i < s->slots; i++) {
+            const pn_page *p = s->table[g].page[i];
+            if (p && p->refs > 1 && p->spare == 0) need[g]++;
+        }
+        const pn_page *last = past % PN_KEYS ? s->table[g].page[past / PN_KEYS] : NULL;
+        if (last && last->refs > 1 && last->spare == 0) need[g]++;
+    }
+    if (!reserve(s->e, need)) return false;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        pn_page *last = past % PN_KEYS ? s->table[g].page[past / PN_KEYS] : NULL;
+        if (last && last->refs > 1 && last->spare == 0) {
+            last->spare++;
+            need[g]--;
+        }
+        s->table[g].credits += need[g];
+    }
+    return true;
+}
+
+ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *recompute, ponder_error *err)
+{
+    if (tokens > s->n) return pn_fail(err, PONDER_E_RANGE, "position %u is beyond the %u tokens there are", tokens, s->n);
+    uint32_t past = PN_MIN(tokens, s->past);
+    lock(s->e);
+    pn_sequence_withdraw(s);
+    if (past < s->past && !can_resume(s, past)) past = s->mark < past && can_resume(s, s->mark) ? s->mark : 0;
+    bool ok = past == s->past || pay_for_rewind(s, past);
+    if (ok && past < s->past) {
+        for (int g = 0; g < PN_GROUPS; g++)
+            for (uint32_t i = (past + PN_KEYS - 1) / PN_KEYS; i < s->slots; i++) drop_page(s, g, i);
+        s->past = past;
+        s->first_kept = 0;
+        s->mark = PN_MIN(s->mark, past);
+    }
+    unlock(s->e);
+    if (!ok) return no_pages(s->e, s->limit, err);
+    if (tokens < s->n) s->logits_valid = false;
+    s->n = tokens;
+    if (recompute) *recompute = tokens - PN_MIN(past, tokens);
+    return PONDER_OK;
+}
+
+void pn_sequence_cancel(pn_sequence *s) { atomic_store(&s->cancel, true); }
+bool pn_sequence_take_cancel(pn_sequence *s) { return atomic_exchange(&s->cancel, false); }
+
+void pn_sequence_rest(pn_sequence *s)
+{
+    lock(s->e);
+    if (s->hot) s->e->n_hot--;
+    s->hot = false;
+    pthread_cond_broadcast(&s->e->changed);
+    unlock(s->e);
+}

@@ -1,0 +1,167 @@
+/* Saved states: header, ids, logits, pages of each group, checksum. Machine byte order, named in the header. */
+#include "engine/internal.h"
+
+enum { STATE_VERSION = 1, STATE_ORDER = 0x01020304, FLAG_LOGITS = 1 };
+
+typedef struct header {
+    char magic[8];            /* "PONDERST" */
+    uint32_t version, order, kv_type, page_keys;
+    uint64_t model_hash, page_bytes[PN_GROUPS];
+    uint32_t vocab, n, past, mark, flags, pages[PN_GROUPS], reserved;
+} header;
+
+static const char magic[8] = {'P', 'O', 'N', 'D', 'E', 'R', 'S', 'T'};
+
+static void put_pages(const pn_sequence *s, int g, pn_buf *out)
+{
+    for (uint32_t i = 0; i < s->slots; i++) {
+        const pn_page *p = s->table[g].page[i];
+        if (!p) continue;
+        pn_buf_put(out, &i, sizeof i);
+        pn_buf_put(out, p->bytes, s->e->pool[g].page_bytes);
+    }
+}
+
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, pn_buf *out, ponder_error *err)
+{
+    pn_engine *e = s->e;
+    pthread_mutex_lock(&e->mutex);
+    pn_sequence_withdraw(s);
+    pthread_mutex_unlock(&e->mutex);
+    header h = {.version = STATE_VERSION, .order = STATE_ORDER, .kv_type = e->layout.type, .page_keys = PN_KEYS,
+                .model_hash = model_hash, .vocab = e->n->d.vocab, .n = s->n, .past = s->past, .mark = s->mark};
+    memcpy(h.magic, magic, sizeof magic);
+    h.flags = pn_sequence_logits(s) ? FLAG_LOGITS : 0;
+    size_t from = out->n;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        h.page_bytes[g] = e->pool[g].page_bytes;
+        for (uint32_t i = 0; i < s->slots; i++) h.pages[g] += s->table[g].page[i] != NULL;
+    }
+    pn_buf_put(out, &h, sizeof h);
+    pn_buf_put(out, s->ids, s->n * sizeof *s->ids);
+    if (h.flags & FLAG_LOGITS) pn_buf_put(out, s->logits, h.vocab * sizeof *s->logits);
+    for (int g = 0; g < PN_GROUPS; g++) put_pages(s, g, out);
+    if (out->failed) return pn_nomem(err, out->n);
+    uint64_t sum = pn_hash64(out->p + from, out->n - from, STATE_VERSION);
+    return pn_buf_put(out, &sum, sizeof sum) ? PONDER_OK : pn_nomem(err, out->n);
+}
+
+/* ---- loading: everything is checked before the sequence is touched ------------------------------- */
+
+static ponder_status check_header(const pn_sequence *s, uint64_t model_hash, const header *h, ponder_error *err)
+{
+    const pn_engine *e = s->e;
+    if (memcmp(h->magic, magic, sizeof magic) != 0) return pn_fail(err, PONDER_E_FORMAT, "these bytes are not a saved session");
+    if (h->version != STATE_VERSION || h->order != STATE_ORDER)
+        return pn_fail(err, PONDER_E_MISMATCH, "saved session of version %u, this library reads %d", h->version, STATE_VERSION);
+    if (h->model_hash != model_hash || h->vocab != e->n->d.vocab)
+        return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with another model");
+    if (h->kv_type != (uint32_t)e->layout.type || h->page_keys != PN_KEYS)
+        return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with another kv_type");
+    for (int g = 0; g < PN_GROUPS; g++)
+        if (h->page_bytes[g] != e->pool[g].page_bytes) return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with other pages");
+    if (h->n > s->limit) return pn_fail(err, PONDER_E_CONTEXT, "the saved %u tokens do not fit a context of %u", h->n, s->limit);
+    if (h->past > h->n || h->mark > h->past || h->flags > FLAG_LOGITS) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible counts");
+    return PONDER_OK;
+}
+
+/* Where the parts lie; the pages of a group are (slot, bytes) pairs. */
+typedef struct parts {
+    const uint8_t *ids, *logits, *pages[PN_GROUPS];
+} parts;
+
+static ponder_status find_parts(const pn_sequence *s, const header *h, const uint8_t *p, size_t n, parts *out, ponder_error *err)
+{
+    size_t at = sizeof *h;
+    out->ids = p + at;
+    at += h->n * sizeof(int32_t);
+    out->logits = p + at;
+    if (h->flags & FLAG_LOGITS) at += h->vocab * sizeof(float);
+    for (int g = 0; g < PN_GROUPS; g++) {
+        size_t bytes, one = sizeof(uint32_t) + (size_t)h->page_bytes[g];
+        out->pages[g] = at <= n ? p + at : p;
+        if (!pn_mul(h->pages[g], one, &bytes) || !pn_add(at, bytes, &at)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible counts");
+    }
+    if (at + sizeof(uint64_t) != n) return pn_fail(err, PONDER_E_FORMAT, "saved session is cut or too long");
+    for (uint32_t i = 0; i < h->n; i++) {
+        int32_t id;
+        memcpy(&id, out->ids + i * sizeof id, sizeof id);
+        if (id < 0 || (uint32_t)id >= s->e->n->d.vocab) return pn_fail(err, PONDER_E_FORMAT, "saved session with token %d", id);
+    }
+    return PONDER_OK;
+}
+
+static uint32_t slot_of(const pn_sequence *s, const parts *p, int g, uint32_t i)
+{
+    uint32_t slot;
+    memcpy(&slot, p->pages[g] + i * (sizeof slot + s->e->pool[g].page_bytes), sizeof slot);
+    return slot;
+}
+
+/* The pages must be those that a sequence of `past` positions needs, in order. */
+static bool right_pages(const pn_sequence *s, const header *h, const parts *p)
+{
+    uint32_t slots = (h->past + PN_KEYS - 1) / PN_KEYS, window = s->e->n->d.window;
+    for (int g = 0; g < PN_GROUPS; g++) {
+        if (!s->e->layout.page_bytes[g]) {
+            if (h->pages[g]) return false;
+            continue;
+        }
+        uint32_t last = UINT32_MAX;
+        for (uint32_t i = 0; i < h->pages[g]; i++) {
+            uint32_t slot = slot_of(s, p, g, i);
+            if (slot >= slots || (last != UINT32_MAX && slot <= last)) return false;
+            last = slot;
+        }
+        uint32_t low = g == PN_SLIDING && h->past + 1 > window ? (h->past + 1 - window) / PN_KEYS : 0;
+        uint32_t needed = slots > low ? slots - low : 0;
+        if (h->pages[g] < needed) return false;
+        for (uint32_t i = 0; i < needed; i++)
+            if (slot_of(s, p, g, h->pages[g] - 1 - i) != slots - 1 - i) return false;
+    }
+    return true;
+}
+
+static void take_pages(pn_sequence *s, const header *h, const parts *p)
+{
+    for (int g = 0; g < PN_GROUPS; g++)
+        for (uint32_t i = 0; i < h->pages[g]; i++) {
+            pn_page *page = pn_pool_take(&s->e->pool[g]);
+            uint32_t slot = slot_of(s, p, g, i);
+            s->table[g].credits--;
+            s->table[g].page[slot] = page;
+            s->table[g].bytes[slot] = page->bytes;
+            const uint8_t *from = p->pages[g] + i * (sizeof slot + s->e->pool[g].page_bytes) + sizeof slot;
+            memcpy(page->bytes, from, s->e->pool[g].page_bytes);
+        }
+}
+
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, ponder_error *err)
+{
+    header h;
+    parts p;
+    if (n < sizeof h + sizeof(uint64_t)) return pn_fail(err, PONDER_E_FORMAT, "saved session of %zu bytes is cut", n);
+    memcpy(&h, bytes, sizeof h);
+    ponder_status st = check_header(s, model_hash, &h, err);
+    if (st == PONDER_OK) st = find_parts(s, &h, bytes, n, &p, err);
+    if (st != PONDER_OK) return st;
+    uint64_t sum;
+    memcpy(&sum, (const uint8_t *)bytes + n - sizeof sum, sizeof sum);
+    if (sum != pn_hash64(bytes, n - sizeof sum, STATE_VERSION)) return pn_fail(err, PONDER_E_FORMAT, "saved session with a wrong checksum");
+    if (!right_pages(s, &h, &p)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible pages");
+    if ((st = pn_sequence_rewind(s, 0, NULL, err)) != PONDER_OK) return st;
+    pthread_mutex_lock(&s->e->mutex);
+    bool fits = true;
+    for (int g = 0; g < PN_GROUPS; g++) fits = fits && h.pages[g] <= s->table[g].credits;
+    if (fits) take_pages(s, &h, &p);
+    pthread_mutex_unlock(&s->e->mutex);
+    if (!fits) return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with a larger step");
+    memcpy(s->ids, p.ids, h.n * sizeof *s->ids);
+    s->n = h.n;
+    s->past = h.past;
+    s->mark = h.mark;
+    s->first_kept = 0;
+    s->logits_valid = h.flags & FLAG_LOGITS;
+    if (s->logits_valid) memcpy(s->logits, p.logits, h.vocab * sizeof *s->logits);
+    return PONDER_OK;
+}
