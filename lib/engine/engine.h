@@ -73,7 +73,9 @@ bool pn_sequence_take_cancel(pn_sequence *s);   /* true once after a cancel */
 void pn_sequence_rest(pn_sequence *s);          /* its caller will not come back soon: steps need not wait for it */
 
 /* ---- saved states: a header, ids, pages, checksum ------------------------------------------------------- */
-ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, pn_buf *out, ponder_error *err);
-ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, ponder_error *err);
+/* user: a number of the caller's that comes back with the state. A failed load leaves the sequence as it was, unless it is
+ * PONDER_E_MISMATCH for a larger step: then it is empty. */
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t user, pn_buf *out, ponder_error *err);
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err);
 
 #endif

@@ -366,12 +366,12 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
         for (int g = 0; g < PN_GROUPS; g++)
             for (uint32_t i = (past + PN_KEYS - 1) / PN_KEYS; i < s->slots; i++) drop_page(s, g, i);
         s->past = past;
+        s->logits_valid = false;
         s->first_kept = 0;
         s->mark = PN_MIN(s->mark, past);
     }
     unlock(s->e);
     if (!ok) return no_pages(s->e, s->limit, err);
-    if (tokens < s->n) s->logits_valid = false;
     s->n = tokens;
     if (recompute) *recompute = tokens - PN_MIN(past, tokens);
     return PONDER_OK;

@@ -7,7 +7,7 @@ typedef struct header {
     char magic[8];            /* "PONDERST" */
     uint32_t version, order, kv_type, page_keys;
     uint64_t model_hash, page_bytes[PN_GROUPS];
-    uint32_t vocab, n, past, mark, flags, pages[PN_GROUPS], reserved;
+    uint32_t vocab, n, past, mark, flags, pages[PN_GROUPS], user;
 } header;
 
 static const char magic[8] = {'P', 'O', 'N', 'D', 'E', 'R', 'S', 'T'};
@@ -22,14 +22,14 @@ static void put_pages(const pn_sequence *s, int g, pn_buf *out)
     }
 }
 
-ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, pn_buf *out, ponder_error *err)
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t user, pn_buf *out, ponder_error *err)
 {
     pn_engine *e = s->e;
     pthread_mutex_lock(&e->mutex);
     pn_sequence_withdraw(s);
     pthread_mutex_unlock(&e->mutex);
     header h = {.version = STATE_VERSION, .order = STATE_ORDER, .kv_type = e->layout.type, .page_keys = PN_KEYS,
-                .model_hash = model_hash, .vocab = e->n->d.vocab, .n = s->n, .past = s->past, .mark = s->mark};
+                .model_hash = model_hash, .vocab = e->n->d.vocab, .n = s->n, .past = s->past, .mark = s->mark, .user = user};
     memcpy(h.magic, magic, sizeof magic);
     h.flags = pn_sequence_logits(s) ? FLAG_LOGITS : 0;
     size_t from = out->n;
@@ -136,7 +136,7 @@ static void take_pages(pn_sequence *s, const header *h, const parts *p)
         }
 }
 
-ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, ponder_error *err)
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err)
 {
     header h;
     parts p;
@@ -161,6 +161,7 @@ ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *
     s->past = h.past;
     s->mark = h.mark;
     s->first_kept = 0;
+    *user = h.user;
     s->logits_valid = h.flags & FLAG_LOGITS;
     if (s->logits_valid) memcpy(s->logits, p.logits, h.vocab * sizeof *s->logits);
     return PONDER_OK;

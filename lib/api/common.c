@@ -1,0 +1,68 @@
+#include "api/api.h"
+
+#include <unistd.h>
+
+uint32_t ponder_version(void)
+{
+    return PONDER_VERSION_MAJOR * 1000000u + PONDER_VERSION_MINOR * 1000u + PONDER_VERSION_PATCH;
+}
+
+uint32_t ponder_abi(void) { return PONDER_ABI; }
+
+ponder_error *pn_api_error(ponder_error *error)
+{
+    if (!error || error->size < sizeof *error) return NULL;
+    pn_error_clear(error);
+    return error;
+}
+
+ponder_status pn_api_pid(pid_t pid, ponder_error *err)
+{
+    if (pid == getpid()) return PONDER_OK;
+    return pn_fail(err, PONDER_E_FORK, "the handle was made before fork(); open the model again in the child");
+}
+
+ponder_status pn_api_copy(const void *from, size_t n, size_t item, void *to, size_t cap, size_t *out_n, ponder_error *err)
+{
+    if (!out_n || (!to && cap)) return pn_fail(err, PONDER_E_ARGUMENT, "NULL where the result goes");
+    *out_n = n;
+    if (!to) return PONDER_OK;
+    if (n > cap) return pn_fail(err, PONDER_E_SPACE, "the buffer holds %zu, the result has %zu", cap, n);
+    if (n) memcpy(to, from, n * item);
+    return PONDER_OK;
+}
+
+bool pn_api_struct(const void *p, size_t least)
+{
+    size_t size;
+    if (!p) return false;
+    memcpy(&size, p, sizeof size);
+    return size >= least;
+}
+
+void pn_api_write(void *to, const void *from, size_t size)
+{
+    size_t theirs;
+    memcpy(&theirs, to, sizeof theirs);
+    memcpy(to, from, PN_MIN(size, theirs));
+    memcpy(to, &theirs, sizeof theirs);
+}
+
+ponder_status pn_call_begin(pn_call *c, ponder_session *s)
+{
+    c->s = NULL;
+    if (!s) return PONDER_E_ARGUMENT;
+    if (s->pid != getpid()) return PONDER_E_FORK;
+    if (atomic_exchange(&s->busy, true)) return PONDER_E_BUSY;
+    c->s = s;
+    pn_error_clear(&s->err);
+    pn_fenv_enter(&c->fenv);
+    return PONDER_OK;
+}
+
+ponder_status pn_call_end(pn_call *c, ponder_status st)
+{
+    pn_fenv_leave(&c->fenv);
+    atomic_store(&c->s->busy, false);
+    return st;
+}

@@ -1,0 +1,258 @@
+#include "api/api.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static ponder_error *error_of(ponder_config *c)
+{
+    if (!c) return NULL;
+    pn_error_clear(&c->err);
+    return &c->err;
+}
+
+ponder_status ponder_session_new(ponder_session **out, ponder_model *m, ponder_config *c)
+{
+    if (!out) return PONDER_E_ARGUMENT;
+    *out = NULL;
+    ponder_error *err = error_of(c);
+    if (!m) return pn_fail(err, PONDER_E_ARGUMENT, "model: NULL");
+    ponder_status st = pn_api_pid(m->pid, err);
+    return st == PONDER_OK ? pn_session_new(out, m, c, err) : st;
+}
+
+void ponder_session_free(ponder_session *s)
+{
+    if (!s || s->pid != getpid()) return;
+    pn_session_free(s);
+}
+
+const char *ponder_session_error(const ponder_session *s) { return s ? s->err.text : ""; }
+
+void ponder_session_cancel(ponder_session *s)
+{
+    if (s) pn_sequence_cancel(s->seq);
+}
+
+/* Every call below is one on a session, by the same frame. */
+#define BEGIN(s) \
+    pn_call call; \
+    ponder_status st = pn_call_begin(&call, s); \
+    if (st != PONDER_OK) return st
+#define END() return pn_call_end(&call, st)
+#define MISSING(s, what) pn_fail(&(s)->err, PONDER_E_ARGUMENT, what ": NULL")
+
+ponder_status ponder_session_configure(ponder_session *s, ponder_config *c)
+{
+    BEGIN(s);
+    st = c ? pn_session_configure(s, c) : MISSING(s, "config");
+    END();
+}
+
+ponder_status ponder_session_bias(ponder_session *s, int32_t token, float bias)
+{
+    BEGIN(s);
+    st = pn_session_bias(s, token, bias);
+    END();
+}
+
+ponder_status ponder_session_add(ponder_session *s, const char *role, const char *text, size_t bytes)
+{
+    BEGIN(s);
+    if (!role || (!text && bytes)) st = MISSING(s, "role or text");
+    else st = pn_session_add(s, role, text, bytes);
+    END();
+}
+
+ponder_status ponder_session_prompt(ponder_session *s, const char *text, size_t bytes, uint32_t flags)
+{
+    BEGIN(s);
+    st = !text && bytes ? MISSING(s, "text") : pn_session_prompt(s, text, bytes, flags);
+    END();
+}
+
+ponder_status ponder_session_prompt_ids(ponder_session *s, const int32_t *ids, size_t n)
+{
+    BEGIN(s);
+    if (!ids && n) st = MISSING(s, "ids");
+    else st = pn_sequence_append(s->seq, ids, n, &s->err);
+    if (st == PONDER_OK) s->open_turn = s->ended = false;
+    END();
+}
+
+/* ---- turns ------------------------------------------------------------------------------------- */
+
+static int32_t tell(pn_call *call, ponder_on_event on_event, void *user, const ponder_event *event)
+{
+    if (!on_event) return 0;
+    pn_fenv ours;
+    pn_fenv_leave(&call->fenv); /* the host's code runs under the host's settings */
+    int32_t stop = on_event(user, event);
+    pn_fenv_enter(&ours);
+    return stop;
+}
+
+ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_event, void *user)
+{
+    BEGIN(s);
+    ponder_event event = {0};
+    do {
+        st = pn_session_next(s, 0, &event);
+        if (st != PONDER_OK) break;
+        if (tell(&call, on_event, user, &event) != 0) pn_sequence_cancel(s->seq);
+    } while (event.kind != PONDER_EVENT_DONE);
+    if (st != PONDER_OK) {
+        event = (ponder_event){.size = sizeof event, .kind = PONDER_EVENT_DONE, .end = PONDER_END_FAILED, .token = -1};
+        event.text = s->err.text;
+        event.text_bytes = strlen(s->err.text);
+        tell(&call, on_event, user, &event);
+    }
+    END();
+}
+
+ponder_status ponder_session_step(ponder_session *s, uint64_t max_us, ponder_event *out)
+{
+    BEGIN(s);
+    ponder_event event;
+    if (!pn_api_struct(out, sizeof *out)) st = pn_fail(&s->err, PONDER_E_ARGUMENT, "event: NULL or without its size");
+    else st = pn_session_next(s, pn_now_us() + PN_MIN(max_us, UINT64_C(1) << 50), &event);
+    if (st >= PONDER_OK) pn_api_write(out, &event, sizeof event);
+    END();
+}
+
+/* ---- tokens -------------------------------------------------------------------------------------- */
+
+ponder_status ponder_session_fork(ponder_session **out, ponder_session *s, ponder_config *c)
+{
+    if (!out) return PONDER_E_ARGUMENT;
+    *out = NULL;
+    BEGIN(s);
+    pn_session_drop_turn(s);
+    st = pn_session_fork(out, s, c);
+    END();
+}
+
+ponder_status ponder_session_rewind(ponder_session *s, size_t tokens, size_t *recompute)
+{
+    BEGIN(s);
+    uint32_t again = 0;
+    pn_session_drop_turn(s);
+    if (tokens > pn_sequence_count(s->seq))
+        st = pn_fail(&s->err, PONDER_E_RANGE, "position %zu is beyond the %u tokens there are", tokens, pn_sequence_count(s->seq));
+    else st = pn_sequence_rewind(s->seq, (uint32_t)tokens, &again, &s->err);
+    if (st == PONDER_OK) s->open_turn = s->ended = false;
+    if (recompute) *recompute = again;
+    END();
+}
+
+ponder_status ponder_session_tokens(ponder_session *s, int32_t *ids, size_t cap, size_t *n)
+{
+    BEGIN(s);
+    st = pn_api_copy(pn_sequence_ids(s->seq), pn_sequence_count(s->seq), sizeof *ids, ids, cap, n, &s->err);
+    END();
+}
+
+uint64_t ponder_session_bytes(const ponder_session *s)
+{
+    if (!s || s->pid != getpid()) return 0;
+    return sizeof *s + pn_sequence_bytes(s->seq) + pn_sampler_bytes(s->sampler.vocab);
+}
+
+/* ---- numbers -------------------------------------------------------------------------------------- */
+
+ponder_status ponder_session_eval(ponder_session *s, const int32_t *ids, size_t n, ponder_eval *eval)
+{
+    BEGIN(s);
+    if (!pn_api_struct(eval, sizeof *eval) || (!ids && n)) st = MISSING(s, "ids or eval");
+    else {
+        pn_session_drop_turn(s);
+        st = pn_session_eval(s, ids, n, eval);
+    }
+    END();
+}
+
+ponder_status ponder_session_logits(ponder_session *s, float *logits, size_t cap, size_t *n)
+{
+    BEGIN(s);
+    pn_session_drop_turn(s);
+    if (logits) st = pn_session_render(s);
+    if (st == PONDER_OK && logits && cap >= s->sampler.vocab) st = pn_sequence_advance(s->seq, 0, &s->err);
+    if (st == PONDER_OK) st = pn_api_copy(pn_sequence_logits(s->seq), s->sampler.vocab, sizeof *logits, logits, cap, n, &s->err);
+    END();
+}
+
+ponder_status ponder_session_score(ponder_session *s, const int32_t *ids, size_t n, float *logprobs)
+{
+    BEGIN(s);
+    pn_session_drop_turn(s);
+    st = n && (!ids || !logprobs) ? MISSING(s, "ids or logprobs") : pn_session_score(s, ids, n, logprobs);
+    END();
+}
+
+ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t bytes, float *vector, size_t cap, size_t *n)
+{
+    BEGIN(s);
+    const uint32_t width = s->model->core->network->d.width;
+    if (!n || !text) st = MISSING(s, "text or n");
+    else {
+        *n = width;
+        if (vector && cap < width) st = pn_fail(&s->err, PONDER_E_SPACE, "the buffer holds %zu, the result has %u", cap, width);
+        else if (vector) st = pn_session_embed(s, text, bytes, vector);
+    }
+    END();
+}
+
+/* ---- saved states --------------------------------------------------------------------------------- */
+
+static ponder_status write_file(ponder_session *s, const char *path, const pn_buf *b)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f) return pn_fail(&s->err, PONDER_E_IO, "%s: cannot be written", path);
+    bool ok = fwrite(b->p, 1, b->n, f) == b->n;
+    ok = fclose(f) == 0 && ok;
+    return ok ? PONDER_OK : pn_fail(&s->err, PONDER_E_IO, "%s: could not be written whole", path);
+}
+
+ponder_status ponder_session_save(ponder_session *s, void *bytes, size_t cap, size_t *n)
+{
+    BEGIN(s);
+    pn_buf b;
+    pn_session_drop_turn(s);
+    pn_buf_init(&b, s->a);
+    st = pn_session_save(s, &b);
+    if (st == PONDER_OK) st = pn_api_copy(b.p, b.n, 1, bytes, cap, n, &s->err);
+    pn_buf_free(&b);
+    END();
+}
+
+ponder_status ponder_session_save_file(ponder_session *s, const char *path)
+{
+    BEGIN(s);
+    pn_buf b;
+    pn_session_drop_turn(s);
+    pn_buf_init(&b, s->a);
+    st = path ? pn_session_save(s, &b) : MISSING(s, "path");
+    if (st == PONDER_OK) st = write_file(s, path, &b);
+    pn_buf_free(&b);
+    END();
+}
+
+ponder_status ponder_session_load(ponder_session *s, const void *bytes, size_t n)
+{
+    BEGIN(s);
+    st = bytes ? pn_session_load(s, bytes, n) : MISSING(s, "bytes");
+    END();
+}
+
+ponder_status ponder_session_load_file(ponder_session *s, const char *path)
+{
+    BEGIN(s);
+    pn_source *f = NULL;
+    st = path ? pn_source_path(&f, path, s->a, &s->err) : MISSING(s, "path");
+    if (st == PONDER_OK) {
+        size_t n = (size_t)pn_source_size(f);
+        const uint8_t *p = pn_source_view(f, 0, n);
+        st = p ? pn_session_load(s, p, n) : pn_fail(&s->err, PONDER_E_FORMAT, "%s is empty", path);
+    }
+    pn_source_free(f);
+    END();
+}

@@ -1,0 +1,63 @@
+/* The table of parameters and the values a config holds. */
+#include "session/session.h"
+
+#define I64(id, name, def, lo, hi, live, help) \
+    {sizeof(ponder_param_info), id, PONDER_TYPE_I64, name, help, def, lo, hi, 0, 0, 0, NULL, 1000, live}
+#define F64(id, name, def, lo, hi, live, help) \
+    {sizeof(ponder_param_info), id, PONDER_TYPE_F64, name, help, 0, 0, 0, def, lo, hi, NULL, 1000, live}
+#define STR(id, name, def, live, help) \
+    {sizeof(ponder_param_info), id, PONDER_TYPE_STR, name, help, 0, 0, 0, 0, 0, 0, def, 1000, live}
+
+const ponder_param_info pn_params[PN_PARAMS] = {
+    I64(PONDER_P_THREADS, "threads", 0, 0, 64, 0, "threads of the engine, the caller's included; 0: one a core"),
+    I64(PONDER_P_CPU_MASK, "cpu_mask", 7, 0, 7, 0, "kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI"),
+    I64(PONDER_P_REPACK, "repack", 1, 0, 1, 0, "repack weights for speed"),
+    I64(PONDER_P_MEMORY_CAP, "memory_cap", 0, 0, INT64_MAX, 0, "bytes a model and its sessions may take; 0: no cap"),
+    STR(PONDER_P_QUANTIZE, "quantize", "", 0, "quantise a float checkpoint while loading: q8_0, q4_0, q4_k"),
+    I64(PONDER_P_BATCH, "batch", 512, 16, 4096, 0, "most tokens a step"),
+    I64(PONDER_P_CHUNK, "chunk", 64, 1, 4096, 0, "most prompt tokens a step while another sequence generates"),
+    STR(PONDER_P_KV_TYPE, "kv_type", "f16", 0, "key-value store: f32, f16, q8_0"),
+    STR(PONDER_P_TOKENIZER, "tokenizer", "", 0, "path of a tokenizer to use instead of the model's"),
+    I64(PONDER_P_SEQUENCES, "sequences", 64, 1, 1024, 0, "most sequences in one step"),
+    I64(PONDER_P_CONTEXT, "context", 0, 0, 1 << 24, 0, "tokens a session may hold; 0: the model's limit, as memory allows"),
+    I64(PONDER_P_MAX_TOKENS, "max_tokens", 0, 0, INT64_MAX, 1, "most tokens a turn generates; 0: until the context is full"),
+    I64(PONDER_P_SEED, "seed", 0, INT64_MIN, INT64_MAX, 1, "seed of the random numbers"),
+    F64(PONDER_P_TEMPERATURE, "temperature", 0, 0, 100, 1, "0: greedy"),
+    I64(PONDER_P_TOP_K, "top_k", 0, 0, INT32_MAX, 1, "sample among the k most likely; 0: off"),
+    F64(PONDER_P_TOP_P, "top_p", 1, 0, 1, 1, "sample among the most likely with this much probability; 1: off"),
+    F64(PONDER_P_MIN_P, "min_p", 0, 0, 1, 1, "sample among those at least this likely beside the best; 0: off"),
+    F64(PONDER_P_REPEAT_PENALTY, "repeat_penalty", 1, 0.01, 100, 1, "1: off"),
+    F64(PONDER_P_PRESENCE_PENALTY, "presence_penalty", 0, -100, 100, 1, "0: off"),
+    F64(PONDER_P_FREQUENCY_PENALTY, "frequency_penalty", 0, -100, 100, 1, "0: off"),
+    I64(PONDER_P_PENALTY_WINDOW, "penalty_window", 64, 0, 1 << 24, 1, "last tokens that count as seen"),
+    I64(PONDER_P_LOGPROBS, "logprobs", -1, -1, 64, 1, "report this many likely tokens beside each; -1: none"),
+    STR(PONDER_P_STOP, "stop", "", 1, "adds a stop string; \"\" forgets all"),
+    STR(PONDER_P_TEMPLATE, "template", "", 0, "chat template; \"\": recognise the file's"),
+    STR(PONDER_P_EFFORT, "effort", "", 1, "reasoning strength for the template; \"\": unsaid"),
+    I64(PONDER_P_IGNORE_EOS, "ignore_eos", 0, 0, 1, 1, "go on after an end token"),
+};
+
+int pn_param_index(ponder_param id)
+{
+    for (int i = 0; i < PN_PARAMS; i++)
+        if (pn_params[i].id == id) return i;
+    return -1;
+}
+
+int64_t pn_config_i64(const ponder_config *c, ponder_param id)
+{
+    int i = pn_param_index(id);
+    return c ? c->value[i].i64 : pn_params[i].i64_default;
+}
+
+double pn_config_f64(const ponder_config *c, ponder_param id)
+{
+    int i = pn_param_index(id);
+    return c ? c->value[i].f64 : pn_params[i].f64_default;
+}
+
+const char *pn_config_str(const ponder_config *c, ponder_param id)
+{
+    int i = pn_param_index(id);
+    return c && c->value[i].str ? c->value[i].str : pn_params[i].str_default;
+}

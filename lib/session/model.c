@@ -1,0 +1,310 @@
+/* Opening, sharing and planning models. */
+#include "session/session.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- options from the config ------------------------------------------------------------------ */
+
+static uint32_t cores(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return (uint32_t)PN_MIN(PN_MAX(n, 1), 64);
+}
+
+static ponder_status engine_options(const ponder_config *c, pn_engine_options *o, ponder_error *err)
+{
+    *o = (pn_engine_options){
+        .threads = (uint32_t)pn_config_i64(c, PONDER_P_THREADS),
+        .runner = c && c->runner.run ? &c->runner : NULL,
+        .cpu = (uint32_t)pn_config_i64(c, PONDER_P_CPU_MASK),
+        .columns = (uint32_t)pn_config_i64(c, PONDER_P_BATCH),
+        .chunk = (uint32_t)pn_config_i64(c, PONDER_P_CHUNK),
+        .sequences = (uint32_t)pn_config_i64(c, PONDER_P_SEQUENCES),
+    };
+    if (o->threads == 0) o->threads = cores();
+    o->sequences = PN_MIN(o->sequences, o->columns);
+    const char *kv = pn_config_str(c, PONDER_P_KV_TYPE);
+    if (strcmp(kv, "f32") == 0) o->kv = PN_KV_F32;
+    else if (strcmp(kv, "f16") == 0) o->kv = PN_KV_F16;
+    else if (strcmp(kv, "q8_0") == 0) o->kv = PN_KV_Q8_0;
+    else return pn_fail(err, PONDER_E_RANGE, "kv_type: \"%s\" is none of f32, f16, q8_0", kv);
+    return PONDER_OK;
+}
+
+static ponder_status load_options(const ponder_config *c, pn_load_options *o, ponder_error *err)
+{
+    *o = (pn_load_options){.repack = pn_config_i64(c, PONDER_P_REPACK) != 0, .quantize = -1};
+    if (c) {
+        o->progress = c->progress;
+        o->progress_user = c->progress_user;
+    }
+    const char *q = pn_config_str(c, PONDER_P_QUANTIZE);
+    if (strcmp(q, "q8_0") == 0) o->quantize = PN_Q8_0;
+    else if (strcmp(q, "q4_0") == 0) o->quantize = PN_Q4_0;
+    else if (strcmp(q, "q4_k") == 0) o->quantize = PN_Q4_K;
+    else if (*q) return pn_fail(err, PONDER_E_RANGE, "quantize: \"%s\" is none of q8_0, q4_0, q4_k", q);
+    return PONDER_OK;
+}
+
+/* ---- the core ------------------------------------------------------------------------------------ */
+
+void pn_core_release(pn_core *c)
+{
+    if (!c || atomic_fetch_sub(&c->refs, 1) != 1) return;
+    pn_network_free(c->network);
+    pn_tokenizer_free(c->tokenizer);
+    ponder_alloc inner = c->meter.inner;
+    pn_free(inner.alloc ? &inner : NULL, c, sizeof *c);
+}
+
+/* The tokenizer of the checkpoint, if it has one. */
+static ponder_status own_tokenizer(pn_core *core, pn_checkpoint *ck, ponder_error *err)
+{
+    pn_tokenizer_data data;
+    ponder_status st = pn_checkpoint_tokenizer(ck, &data, err);
+    if (st != PONDER_OK || !data.found) return st;
+    if (data.is_json) st = pn_tokenizer_from_json(&core->tokenizer, data.json.p, data.json.n, &core->meter.alloc, err);
+    else st = pn_tokenizer_from_vocab(&core->tokenizer, &data.vocab, &core->meter.alloc, err);
+    pn_checkpoint_drop_vocab(ck);
+    return st;
+}
+
+static void add_end(pn_core *c, int32_t id)
+{
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        if (c->ends[i] == id) return;
+    if (id >= 0 && c->n_ends < PN_ENDS) c->ends[c->n_ends++] = id;
+}
+
+/* End tokens: what the files say, and the template's own end of a turn (Muse's eos names another token). */
+static void find_ends(pn_core *c, pn_checkpoint *ck)
+{
+    c->n_ends = pn_checkpoint_ends(ck, c->ends, PN_ENDS);
+    if (!c->tokenizer) return;
+    add_end(c, pn_tokenizer_eos(c->tokenizer));
+    pn_str turn = pn_template_turn_end(c->template);
+    if (turn.n) add_end(c, pn_tokenizer_find(c->tokenizer, turn.p, turn.n));
+}
+
+static ponder_status read_extras(pn_core *core, pn_checkpoint *ck, const ponder_config *c, ponder_error *err)
+{
+    const char *path = pn_config_str(c, PONDER_P_TOKENIZER);
+    ponder_status st = *path ? pn_tokenizer_open(&core->tokenizer, path, &core->meter.alloc, err) : own_tokenizer(core, ck, err);
+    if (st != PONDER_OK) return st;
+    pn_str text;
+    if (pn_checkpoint_template(ck, &text)) core->template = pn_template_recognise(text);
+    find_ends(core, ck);
+    pn_str name = pn_checkpoint_name(ck);
+    size_t n = PN_MIN(name.n, sizeof core->name - 1);
+    if (n) memcpy(core->name, name.p, n);
+    return pn_checkpoint_hash(ck, &core->hash, err);
+}
+
+static ponder_status new_core(pn_core **out, const ponder_config *c, ponder_error *err)
+{
+    const ponder_alloc *a = c && c->alloc.alloc ? &c->alloc : NULL;
+    pn_core *core = pn_zalloc(a, sizeof *core);
+    *out = core;
+    if (!core) return pn_nomem(err, sizeof *core);
+    atomic_init(&core->refs, 1);
+    pn_meter_init(&core->meter, a, (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP), NULL);
+    return PONDER_OK;
+}
+
+/* ---- the model -------------------------------------------------------------------------------------- */
+
+ponder_model *pn_model_hold(ponder_model *m)
+{
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void pn_model_release(ponder_model *m)
+{
+    if (!m || atomic_fetch_sub(&m->refs, 1) != 1) return;
+    pn_engine_free(m->engine);
+    pn_core *core = m->core;
+    pn_free(&core->meter.alloc, m, sizeof *m);
+    pn_core_release(core);
+}
+
+/* Takes one reference of the core and the team over. */
+static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_config *c, const pn_engine_options *o,
+                               pn_team *team, ponder_error *err)
+{
+    ponder_model *m = pn_zalloc(&core->meter.alloc, sizeof *m);
+    if (!m) {
+        pn_team_free(team);
+        pn_core_release(core);
+        return pn_nomem(err, sizeof *m);
+    }
+    atomic_init(&m->refs, 1);
+    m->pid = getpid();
+    m->core = core;
+    m->log = c ? c->log : NULL;
+    m->log_user = c ? c->log_user : NULL;
+    const ponder_alloc *inner = core->meter.inner.alloc ? &core->meter.inner : NULL;
+    pn_meter_init(&m->meter, inner, (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP), &core->meter);
+    pn_kernels_init(&m->kernels, pn_cpu_flags() & o->cpu);
+    ponder_status st = pn_engine_new(&m->engine, core->network, o, team, &m->meter.alloc, err);
+    if (st != PONDER_OK) {
+        pn_model_release(m);
+        return st;
+    }
+    *out = m;
+    return PONDER_OK;
+}
+
+static ponder_status name_cap(ponder_status st, const pn_core *core, ponder_error *err)
+{
+    if (st != PONDER_E_NOMEM || !core->meter.cap) return st;
+    return pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)core->meter.cap);
+}
+
+/* The team's memory is the host's directly: it outlives neither core nor model, but is older than both. */
+static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config *c, const pn_engine_options *o, pn_team **team,
+                          ponder_error *err)
+{
+    pn_load_options lo;
+    ponder_status st = load_options(c, &lo, err);
+    if (st == PONDER_OK) st = pn_team_new(team, o->threads, o->runner, core->meter.inner.alloc ? &core->meter.inner : NULL, err);
+    if (st == PONDER_OK) st = read_extras(core, ck, c, err);
+    if (st != PONDER_OK) {
+        pn_checkpoint_free(ck);
+        return st;
+    }
+    lo.team = *team;
+    return pn_network_load(&core->network, ck, &lo, &core->meter.alloc, err);
+}
+
+static ponder_status check_vocabulary(const pn_core *core, ponder_error *err)
+{
+    uint32_t vocab = core->network->d.vocab;
+    if (core->tokenizer && pn_tokenizer_size(core->tokenizer) > vocab + 4096u)
+        return pn_fail(err, PONDER_E_FORMAT, "the tokenizer has %u tokens, the model %u", pn_tokenizer_size(core->tokenizer), vocab);
+    return PONDER_OK;
+}
+
+ponder_status pn_model_open(ponder_model **out, pn_opener open, const void *how, const ponder_config *c, ponder_error *err)
+{
+    pn_engine_options o;
+    pn_core *core = NULL;
+    pn_checkpoint *ck = NULL;
+    pn_team *team = NULL;
+    ponder_status st = engine_options(c, &o, err);
+    if (st == PONDER_OK) st = new_core(&core, c, err);
+    if (st == PONDER_OK) st = open(&ck, how, &core->meter.alloc, err);
+    if (st == PONDER_OK) st = load(core, ck, c, &o, &team, err);
+    if (st == PONDER_OK) st = check_vocabulary(core, err);
+    if (st != PONDER_OK) {
+        if (core) st = name_cap(st, core, err);
+        pn_team_free(team);
+        pn_core_release(core);
+        return st;
+    }
+    uint64_t cap = core->meter.cap;
+    st = new_model(out, core, c, &o, team, err);
+    if (st == PONDER_E_NOMEM && cap) pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)cap);
+    return st;
+}
+
+ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_config *c, ponder_error *err)
+{
+    pn_engine_options o;
+    pn_team *team;
+    ponder_status st = engine_options(c, &o, err);
+    if (st == PONDER_OK) st = pn_team_new(&team, o.threads, o.runner, m->core->meter.inner.alloc ? &m->core->meter.inner : NULL, err);
+    if (st != PONDER_OK) return st;
+    atomic_fetch_add(&m->core->refs, 1);
+    return new_model(out, m->core, c, &o, team, err);
+}
+
+/* ---- the plan ------------------------------------------------------------------------------------------ */
+
+static uint64_t session_tokens(const pn_description *d, const ponder_config *c)
+{
+    int64_t tokens = pn_config_i64(c, PONDER_P_CONTEXT);
+    return tokens ? (uint64_t)tokens : d->context;
+}
+
+static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens)
+{
+    pn_kv_layout layout;
+    pn_limits limits;
+    pn_kv_layout_init(&layout, d, o->kv);
+    pn_engine_limits(d, o, &limits);
+    p->weight_bytes = w->owned;
+    p->mapped_bytes = w->mapped;
+    p->scratch_bytes = pn_program_bytes(d, &limits) + pn_sampler_bytes(d->vocab) + d->vocab * sizeof(float);
+    p->kv_bytes_token = layout.page_bytes[PN_FULL] / PN_KEYS;
+    pn_kv_layout sliding = layout;
+    sliding.page_bytes[PN_FULL] = 0;
+    p->kv_bytes_fixed = pn_kv_reserve_bytes(d, &sliding, o->columns, UINT32_MAX);
+    p->session_bytes = pn_kv_reserve_bytes(d, &layout, o->columns, tokens);
+    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes;
+    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient, running);
+}
+
+ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_config *c, ponder_error *err)
+{
+    const ponder_alloc *a = c && c->alloc.alloc ? &c->alloc : NULL;
+    pn_engine_options o;
+    pn_load_options lo;
+    pn_weight_plan w;
+    pn_checkpoint *ck = NULL;
+    ponder_status st = engine_options(c, &o, err);
+    if (st == PONDER_OK) st = load_options(c, &lo, err);
+    if (st == PONDER_OK) st = pn_checkpoint_open(&ck, path, a, err);
+    if (st != PONDER_OK) return st;
+    pn_description *d = pn_zalloc(a, sizeof *d);
+    st = d ? pn_describe(ck, d, err) : pn_nomem(err, sizeof *d);
+    if (st == PONDER_OK) st = pn_network_plan(&w, ck, d, &lo, err);
+    if (st == PONDER_OK) {
+        out->file_bytes = pn_checkpoint_bytes(ck);
+        fill_plan(out, d, &w, &o, session_tokens(d, c));
+    }
+    pn_free(a, d, sizeof *d);
+    pn_checkpoint_free(ck);
+    return st;
+}
+
+/* ---- a tokenizer by itself -------------------------------------------------------------------------------- */
+
+static ponder_status tokenizer_of_gguf(pn_tokenizer **out, const char *path, const ponder_alloc *a, ponder_error *err)
+{
+    pn_checkpoint *ck;
+    pn_tokenizer_data data;
+    ponder_status st = pn_checkpoint_open(&ck, path, a, err);
+    if (st != PONDER_OK) return st;
+    st = pn_checkpoint_tokenizer(ck, &data, err);
+    if (st == PONDER_OK && !data.found) st = pn_fail(err, PONDER_E_UNSUPPORTED, "%s holds no tokenizer", path);
+    else if (st == PONDER_OK && data.is_json) st = pn_tokenizer_from_json(out, data.json.p, data.json.n, a, err);
+    else if (st == PONDER_OK) st = pn_tokenizer_from_vocab(out, &data.vocab, a, err);
+    pn_checkpoint_free(ck);
+    return st;
+}
+
+/* A GGUF or a folder by its first bytes or kind, JSON by its brace, else a rank file. */
+ponder_status pn_tokenizer_open(pn_tokenizer **out, const char *path, const ponder_alloc *a, ponder_error *err)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return tokenizer_of_gguf(out, path, a, err);
+    pn_source *s;
+    ponder_status st = pn_source_path(&s, path, a, err);
+    if (st != PONDER_OK) return st;
+    size_t n = (size_t)pn_source_size(s), at = 0;
+    const char *p = (const char *)pn_source_view(s, 0, n);
+    if (!p) {
+        pn_source_free(s);
+        return pn_fail(err, PONDER_E_FORMAT, "%s is empty or cannot be mapped", path);
+    }
+    bool gguf = n >= 4 && memcmp(p, "GGUF", 4) == 0;
+    while (at < n && (p[at] == ' ' || p[at] == '\n' || p[at] == '\r' || p[at] == '\t')) at++;
+    if (!gguf) st = at < n && p[at] == '{' ? pn_tokenizer_from_json(out, p, n, a, err) : pn_tokenizer_from_tiktoken(out, p, n, a, err);
+    pn_source_free(s);
+    return gguf ? tokenizer_of_gguf(out, path, a, err) : st;
+}
