@@ -39,7 +39,8 @@ ponder_status pn_for_each_weight(const pn_checkpoint *c, const pn_description *d
         {PN_W_EMBED, 0, 0, SIZE_MAX, 0}, {PN_W_HEAD, 0, 0, SIZE_MAX, 0}, {PN_W_NORM, 0, SIZE_MAX, 0, d->final_norm_offset},
     };
     ponder_status st = PONDER_OK;
-    for (size_t i = 0; i < PN_COUNT(ends) && st == PONDER_OK; i++) st = visit(c, d, &ends[i], fn, ctx, err);
+    for (size_t i = 0; i < PN_COUNT(ends) && st == PONDER_OK; i++)
+        if (ends[i].role != PN_W_HEAD || !d->tied) st = visit(c, d, &ends[i], fn, ctx, err);
     for (uint32_t l = 0; l < d->layers; l++) {
         for (size_t i = 0; i < PN_COUNT(matrices) && st == PONDER_OK; i++) {
             pn_place p = {matrices[i].role, l, matrices[i].at, SIZE_MAX, 0};
