@@ -80,10 +80,17 @@ static void add_end(pn_core *c, int32_t id)
     if (id >= 0 && c->n_ends < PN_ENDS) c->ends[c->n_ends++] = id;
 }
 
-/* End tokens: what the files say, and the template's own end of a turn (Muse's eos names another token). */
-static void find_ends(pn_core *c, pn_checkpoint *ck)
+/* A file without any template: the one its family was trained with, where there is only one. */
+static pn_template family_template(const char *arch)
 {
-    c->n_ends = pn_checkpoint_ends(ck, c->ends, PN_ENDS);
+    if (strncmp(arch, "muse-", 5) == 0) return PN_TEMPLATE_MUSE;
+    return strcmp(arch, "gemma3") == 0 ? PN_TEMPLATE_GEMMA : PN_TEMPLATE_NONE;
+}
+
+/* Further end tokens: the template's own end of a turn, which metadata often leaves out (Muse's eos is another token). */
+static void settle(pn_core *c)
+{
+    if (!c->own_template) c->template = family_template(c->network->d.arch);
     if (!c->tokenizer) return;
     add_end(c, pn_tokenizer_eos(c->tokenizer));
     pn_str turn = pn_template_turn_end(c->template);
@@ -96,8 +103,9 @@ static ponder_status read_extras(pn_core *core, pn_checkpoint *ck, const ponder_
     ponder_status st = *path ? pn_tokenizer_open(&core->tokenizer, path, &core->meter.alloc, err) : own_tokenizer(core, ck, err);
     if (st != PONDER_OK) return st;
     pn_str text;
-    if (pn_checkpoint_template(ck, &text)) core->template = pn_template_recognise(text);
-    find_ends(core, ck);
+    core->own_template = pn_checkpoint_template(ck, &text);
+    if (core->own_template) core->template = pn_template_recognise(text);
+    core->n_ends = pn_checkpoint_ends(ck, core->ends, PN_ENDS);
     pn_str name = pn_checkpoint_name(ck);
     size_t n = PN_MIN(name.n, sizeof core->name - 1);
     if (n) memcpy(core->name, name.p, n);
@@ -206,6 +214,7 @@ ponder_status pn_model_open(ponder_model **out, pn_opener open, const void *how,
         pn_core_release(core);
         return st;
     }
+    settle(core);
     uint64_t cap = core->meter.cap;
     st = new_model(out, core, c, &o, team, err);
     if (st == PONDER_E_NOMEM && cap) pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)cap);

@@ -68,6 +68,7 @@ typedef struct pn_core {
     pn_network *network;
     pn_tokenizer *tokenizer;  /* NULL: none */
     pn_template template;
+    bool own_template;        /* the file brought one, known or not */
     uint64_t hash;
     int32_t ends[PN_ENDS];
     uint32_t n_ends;
