@@ -1,0 +1,273 @@
+/* The third promise, forced bit by bit: the logits of a sequence are the same alone and in a batch of 16, prefilled in
+ * whatever chunks, sliced at every tile, with one thread, two and the host's own, forked where no page ends. */
+#include <pthread.h>
+
+#include "rig.h"
+
+enum { PROMPT = 75, MORE = 12, ALL = PROMPT + MORE, CROWD = 16 };
+
+static const char *const models[] = {"llama", "gemma3", "muse-glimmer", "muse-spark", "muse-glimmer-mixed/model.gguf", "llama-mixed/model.gguf"};
+
+/* Logits after the prompt and after each further token, alone, prefilled in one step. */
+static float *reference(const char *model, pn_kv_type kv, const int32_t *ids, uint32_t *vocab)
+{
+    pn_engine_options o = default_options();
+    o.kv = kv;
+    o.columns = 128;
+    rig r = rig_new(model, &o);
+    *vocab = r.vocab;
+    float *all = malloc((MORE + 1) * r.vocab * sizeof *all);
+    pn_sequence *s = sequence(&r, 256);
+    append(s, ids, PROMPT);
+    for (uint32_t i = 0; i <= MORE; i++) {
+        memcpy(all + i * r.vocab, advance(s), r.vocab * sizeof *all);
+        if (i < MORE) append(s, ids + PROMPT + i, 1);
+    }
+    pn_sequence_free(s);
+    rig_free(&r);
+    return all;
+}
+
+static void follow(pn_sequence *s, const int32_t *ids, const float *want, uint32_t vocab, const char *what)
+{
+    for (uint32_t i = 0; i <= MORE; i++) {
+        same_bits(advance(s), want + i * vocab, vocab, what, PROMPT + i);
+        if (i < MORE) append(s, ids + PROMPT + i, 1);
+    }
+}
+
+typedef struct given {
+    int32_t ids[ALL];
+    float *want;
+    uint32_t vocab;
+    const char *model;
+    pn_kv_type kv;
+} given;
+
+static void with_chunks(const given *g)
+{
+    static const uint32_t sizes[] = {16, 17, 31, 64};
+    for (size_t i = 0; i < PN_COUNT(sizes); i++) {
+        pn_engine_options o = default_options();
+        o.kv = g->kv;
+        o.columns = sizes[i];
+        rig r = rig_new(g->model, &o);
+        pn_sequence *s = sequence(&r, 256);
+        append(s, g->ids, PROMPT);
+        follow(s, g->ids, g->want, g->vocab, "other chunks");
+        pn_sequence_free(s);
+        rig_free(&r);
+    }
+}
+
+static void token_by_token(const given *g)
+{
+    pn_engine_options o = default_options();
+    o.kv = g->kv;
+    rig r = rig_new(g->model, &o);
+    pn_sequence *s = sequence(&r, 256);
+    for (uint32_t i = 0; i < PROMPT; i++) {
+        append(s, g->ids + i, 1);
+        advance(s);
+    }
+    follow(s, g->ids, g->want, g->vocab, "token by token");
+    pn_sequence_free(s);
+    rig_free(&r);
+}
+
+/* until = 1: long past, so that every call computes the least there is, one tile. */
+static void sliced(const given *g)
+{
+    pn_engine_options o = default_options();
+    o.kv = g->kv;
+    rig r = rig_new(g->model, &o);
+    pn_sequence *s = sequence(&r, 256);
+    append(s, g->ids, PROMPT);
+    uint32_t calls = 0;
+    for (uint32_t i = 0; i <= MORE; i++) {
+        ponder_status st;
+        while ((st = pn_sequence_advance(s, 1, NULL)) == PONDER_MORE) calls++;
+        assert_int_equal(st, PONDER_OK);
+        same_bits(pn_sequence_logits(s), g->want + i * g->vocab, g->vocab, "sliced", PROMPT + i);
+        if (i < MORE) append(s, g->ids + PROMPT + i, 1);
+    }
+    assert_true(calls > MORE * 10); /* it was cut indeed */
+    pn_sequence_free(s);
+    rig_free(&r);
+}
+
+static void run_parts(void *user, void (*fn)(void *ctx, uint32_t part), void *ctx, uint32_t parts)
+{
+    (void)user;
+    for (uint32_t i = 0; i < parts; i++) fn(ctx, i);
+}
+
+static void threads(const given *g)
+{
+    ponder_runner runner = {sizeof runner, NULL, 2, 0, run_parts};
+    for (uint32_t n = 1; n <= 4; n++) {
+        pn_engine_options o = default_options();
+        o.kv = g->kv;
+        o.threads = n;
+        o.runner = n == 4 ? &runner : NULL;
+        rig r = rig_new(g->model, &o);
+        pn_sequence *s = sequence(&r, 256);
+        append(s, g->ids, PROMPT);
+        follow(s, g->ids, g->want, g->vocab, n == 4 ? "the host's runner" : "threads");
+        pn_sequence_free(s);
+        rig_free(&r);
+    }
+}
+
+static void forked(const given *g)
+{
+    static const uint32_t points[] = {1, 31, 32, 33, 50, 64, PROMPT - 1};
+    for (size_t i = 0; i < PN_COUNT(points); i++) {
+        pn_engine_options o = default_options();
+        o.kv = g->kv;
+        rig r = rig_new(g->model, &o);
+        pn_sequence *parent = sequence(&r, 256), *child;
+        int32_t other[40];
+        make_ids(other, 40, r.vocab, 99);
+        append(parent, g->ids, points[i]);
+        advance(parent);
+        pn_engine_counts before, after;
+        pn_engine_read_counts(r.e, &before);
+        assert_int_equal(pn_sequence_fork(&child, parent, 256, NULL), PONDER_OK);
+        pn_engine_read_counts(r.e, &after);
+        assert_true(before.kv_bytes == after.kv_bytes && before.prefilled == after.prefilled);
+        append(parent, other, 40); /* the parent goes its own way over the shared page */
+        advance(parent);
+        append(child, g->ids + points[i], PROMPT - points[i]);
+        follow(child, g->ids, g->want, g->vocab, "forked");
+        /* and back: the parent on the way of the child */
+        assert_int_equal(pn_sequence_rewind(parent, points[i], NULL, NULL), PONDER_OK);
+        append(parent, g->ids + points[i], PROMPT - points[i]);
+        follow(parent, g->ids, g->want, g->vocab, "rewound");
+        pn_sequence_free(parent);
+        pn_sequence_free(child);
+        rig_free(&r);
+    }
+}
+
+/* ---- a batch of sixteen, each with a caller of its own ------------------------------------------- */
+
+typedef struct member {
+    pthread_t thread;
+    const given *g;
+    pn_sequence *s;
+    uint32_t index;
+    bool ok;
+} member;
+
+static void *run_member(void *arg)
+{
+    member *m = arg;
+    const uint32_t vocab = m->g->vocab;
+    m->ok = true;
+    for (uint32_t i = 0; i <= MORE && m->ok; i++) {
+        m->ok = pn_sequence_advance(m->s, 0, NULL) == PONDER_OK;
+        if (m->ok && m->index % 2 == 0) m->ok = memcmp(pn_sequence_logits(m->s), m->g->want + i * vocab, vocab * sizeof(float)) == 0;
+        if (i < MORE) m->ok = m->ok && pn_sequence_append(m->s, m->g->ids + PROMPT + i, 1, NULL) == PONDER_OK;
+    }
+    pn_sequence_rest(m->s);
+    return NULL;
+}
+
+static void crowded(const given *g)
+{
+    pn_engine_options o = default_options();
+    o.kv = g->kv;
+    o.threads = 2;
+    rig r = rig_new(g->model, &o);
+    member m[CROWD];
+    int32_t noise[PROMPT];
+    for (uint32_t i = 0; i < CROWD; i++) {
+        m[i] = (member){.g = g, .s = sequence(&r, 256), .index = i};
+        make_ids(noise, PROMPT, r.vocab, 1000 + i);
+        /* every other one is somebody else, with a prompt of another length */
+        if (i % 2) append(m[i].s, noise, PROMPT - i);
+        else append(m[i].s, g->ids, PROMPT);
+    }
+    for (uint32_t i = 0; i < CROWD; i++) assert_int_equal(pthread_create(&m[i].thread, NULL, run_member, &m[i]), 0);
+    for (uint32_t i = 0; i < CROWD; i++) pthread_join(m[i].thread, NULL);
+    for (uint32_t i = 0; i < CROWD; i++) {
+        if (!m[i].ok) fail_msg("%s: sequence %u of a batch differs from itself alone", g->model, i);
+        pn_sequence_free(m[i].s);
+    }
+    rig_free(&r);
+}
+
+/* ---- more than one span of 512 keys, in rounds ------------------------------------------------------ */
+
+enum { LONG = 1300, TAIL = 5 };
+
+static void run_long(const char *model, uint32_t columns, uint32_t threads_, uint32_t fork_at, bool slices, const int32_t *ids, float *to)
+{
+    pn_engine_options o = default_options();
+    o.columns = columns;
+    o.threads = threads_;
+    rig r = rig_new(model, &o);
+    pn_sequence *s = sequence(&r, 2048), *child = NULL;
+    append(s, ids, fork_at);
+    if (fork_at) advance(s);
+    if (fork_at) assert_int_equal(pn_sequence_fork(&child, s, 2048, NULL), PONDER_OK);
+    pn_sequence *t = child ? child : s;
+    append(t, ids + fork_at, LONG - fork_at);
+    for (uint32_t i = 0; i <= TAIL; i++) {
+        while (slices && pn_sequence_advance(t, 1, NULL) == PONDER_MORE) {}
+        memcpy(to + i * r.vocab, advance(t), r.vocab * sizeof *to);
+        append(t, ids + LONG + i, 1);
+    }
+    pn_sequence_free(s);
+    pn_sequence_free(child);
+    rig_free(&r);
+}
+
+static void same_over_several_spans(void **state)
+{
+    (void)state;
+    static const struct { uint32_t columns, threads, fork_at; bool slices; } ways[] = {
+        {64, 1, 0, false}, {37, 2, 0, false}, {512, 3, 0, true}, {64, 2, 513, false}, {300, 1, 700, true},
+    };
+    static const char *const some[] = {"llama", "gemma3", "seed0", "muse-spark"};
+    int32_t ids[LONG + TAIL + 1];
+    make_ids(ids, LONG + TAIL + 1, 150, 21);
+    for (size_t m = 0; m < PN_COUNT(some); m++) {
+        static float want[(TAIL + 1) * 512], got[(TAIL + 1) * 512];
+        run_long(some[m], 512, 1, 0, false, ids, want);
+        for (size_t w = 0; w < PN_COUNT(ways); w++) {
+            run_long(some[m], ways[w].columns, ways[w].threads, ways[w].fork_at, ways[w].slices, ids, got);
+            if (memcmp(want, got, sizeof want) != 0) fail_msg("%s: way %zu differs over %d tokens", some[m], w, LONG);
+        }
+    }
+}
+
+static void every(void (*check)(const given *g))
+{
+    for (size_t i = 0; i < PN_COUNT(models); i++)
+        for (pn_kv_type kv = PN_KV_F32; kv <= PN_KV_Q8_0; kv++) {
+            given g = {.model = models[i], .kv = kv};
+            make_ids(g.ids, ALL, 150, 7);
+            g.want = reference(g.model, kv, g.ids, &g.vocab);
+            check(&g);
+            free(g.want);
+        }
+}
+
+static void same_in_other_chunks(void **state) { (void)state; every(with_chunks); }
+static void same_token_by_token(void **state) { (void)state; every(token_by_token); }
+static void same_sliced_at_every_tile(void **state) { (void)state; every(sliced); }
+static void same_with_other_threads(void **state) { (void)state; every(threads); }
+static void same_when_forked(void **state) { (void)state; every(forked); }
+static void same_in_a_batch_of_16(void **state) { (void)state; every(crowded); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_in_other_chunks), cmocka_unit_test(same_token_by_token), cmocka_unit_test(same_sliced_at_every_tile),
+        cmocka_unit_test(same_with_other_threads), cmocka_unit_test(same_when_forked), cmocka_unit_test(same_in_a_batch_of_16),
+        cmocka_unit_test(same_over_several_spans),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

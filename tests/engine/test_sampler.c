@@ -1,0 +1,194 @@
+/* The sampler against arithmetic: which tokens may come, how often, and that the same seed gives the same token. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "engine/sampler.h"
+
+enum { VOCAB = 1000, DRAWS = 20000 };
+
+static pn_sampler sampler(void)
+{
+    static pn_kernels k;
+    pn_sampler s;
+    pn_kernels_init(&k, pn_cpu_flags());
+    assert_int_equal(pn_sampler_init(&s, &k, VOCAB, NULL, NULL), PONDER_OK);
+    return s;
+}
+
+static pn_sampling plain(void)
+{
+    return (pn_sampling){.temperature = 1, .top_p = 1, .repeat = 1, .window = 64, .seed = 42};
+}
+
+/* Four tokens with probabilities 0.5, 0.25, 0.15, 0.1, the rest impossible. */
+static void four(float *logits, double p[4])
+{
+    static const double q[4] = {0.5, 0.25, 0.15, 0.1};
+    static const int at[4] = {17, 500, 3, 999};
+    for (int i = 0; i < VOCAB; i++) logits[i] = -INFINITY;
+    for (int i = 0; i < 4; i++) logits[at[i]] = (float)log(q[i]), p[i] = q[i];
+}
+
+static void count(const pn_sampling *o, const float *logits, uint32_t counts[VOCAB])
+{
+    pn_sampler s = sampler();
+    memset(counts, 0, VOCAB * sizeof *counts);
+    for (uint32_t i = 0; i < DRAWS; i++) counts[pn_sampler_pick(&s, o, logits, NULL, 0, NULL, 0, i)]++;
+    pn_sampler_free(&s);
+}
+
+/* Five standard deviations of a binomial. */
+static void near_share(uint32_t got, double p)
+{
+    double sd = sqrt(DRAWS * p * (1 - p));
+    if (fabs(got - DRAWS * p) > 5 * sd + 1) fail_msg("%u draws, expected %g +- %g", got, DRAWS * p, sd);
+}
+
+static void draws_follow_the_distribution(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    double p[4];
+    uint32_t n[VOCAB];
+    four(logits, p);
+    pn_sampling o = plain();
+    count(&o, logits, n);
+    near_share(n[17], 0.5), near_share(n[500], 0.25), near_share(n[3], 0.15), near_share(n[999], 0.1);
+    o.temperature = 0.5; /* squares: 0.25, 0.0625, 0.0225, 0.01 over 0.345 */
+    count(&o, logits, n);
+    near_share(n[17], 0.25 / 0.345), near_share(n[500], 0.0625 / 0.345), near_share(n[3], 0.0225 / 0.345);
+    o = plain();
+    o.top_k = 2;
+    count(&o, logits, n);
+    near_share(n[17], 2.0 / 3), near_share(n[500], 1.0 / 3);
+    assert_int_equal(n[3] + n[999], 0);
+    o = plain();
+    o.top_p = 0.8; /* 0.5 + 0.25 < 0.8 <= 0.9 */
+    count(&o, logits, n);
+    near_share(n[17], 0.5 / 0.9), near_share(n[500], 0.25 / 0.9), near_share(n[3], 0.15 / 0.9);
+    assert_int_equal(n[999], 0);
+    o = plain();
+    o.min_p = 0.25; /* of the best, 0.5: at least 0.125 */
+    count(&o, logits, n);
+    near_share(n[17], 0.5 / 0.9);
+    assert_int_equal(n[999], 0);
+    o.top_k = 3;
+    o.top_p = 0.7; /* of the three (0.9): 0.5 + 0.25 = 0.83 of it */
+    count(&o, logits, n);
+    near_share(n[17], 2.0 / 3), near_share(n[500], 1.0 / 3);
+    assert_int_equal(n[3], 0);
+}
+
+static void greedy_takes_the_lowest_of_equals(void **state)
+{
+    (void)state;
+    float logits[VOCAB] = {0};
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    o.temperature = 0;
+    logits[700] = logits[300] = 2;
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 0), 300);
+    pn_bias bias[] = {{300, -INFINITY}, {5, 1.5f}};
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 2, 0), 700);
+    bias[0] = (pn_bias){5, 2.5f};
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 1, 0), 5);
+    o.temperature = 1;
+    o.top_k = 1;
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 9), 300);
+    pn_sampler_free(&s);
+}
+
+static void penalties_are_the_documented_ones(void **state)
+{
+    (void)state;
+    float logits[VOCAB] = {0};
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    o.temperature = 0;
+    logits[1] = 2, logits[2] = 1.9f;
+    const int32_t ids[] = {1, 1, 7};
+    o.repeat = 1.1; /* 2 / 1.1 = 1.818 < 1.9 */
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    o.window = 1; /* only the 7 counts */
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 1);
+    o = plain();
+    o.temperature = 0;
+    o.frequency = 0.04; /* twice: 1.92 */
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 1);
+    o.frequency = 0.06; /* 1.88 */
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    o.frequency = 0;
+    o.presence = 0.15;
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    for (int i = 0; i < VOCAB; i++) assert_int_equal(s.seen[i], 0);
+    pn_sampler_free(&s);
+}
+
+static void seeds_and_positions_decide(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    for (int i = 0; i < VOCAB; i++) logits[i] = (float)(i % 7);
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    uint32_t same = 0, other_seed = 0;
+    for (uint32_t i = 0; i < 200; i++) {
+        int32_t a = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
+        same += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
+        o.seed = 43;
+        other_seed += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
+        o.seed = 42;
+    }
+    assert_int_equal(same, 200);
+    assert_true(other_seed < 20);
+    pn_sampler_free(&s);
+}
+
+static void log_probabilities(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    double p[4];
+    four(logits, p);
+    for (int i = 0; i < VOCAB; i++) logits[i] += 3; /* a shift changes nothing */
+    pn_sampler s = sampler();
+    assert_float_equal(pn_sampler_logprob(&s, logits, 500), log(0.25), 1e-5);
+    ponder_token_prob top[3];
+    pn_sampler_top(&s, logits, top, 3);
+    assert_true(top[0].token == 17 && top[1].token == 500 && top[2].token == 3);
+    assert_float_equal(top[2].logprob, log(0.15), 1e-5);
+    pn_sampler_free(&s);
+}
+
+static void odd_logits_do_no_harm(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    o.top_p = 0.9;
+    const float odd[] = {NAN, INFINITY, -INFINITY, 0, 1e38f};
+    for (size_t i = 0; i < PN_COUNT(odd); i++) {
+        for (int j = 0; j < VOCAB; j++) logits[j] = odd[i];
+        int32_t t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 1);
+        assert_true(t >= 0 && t < VOCAB);
+        logits[5] = 1;
+        t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 1);
+        assert_true(t >= 0 && t < VOCAB);
+    }
+    pn_sampler_free(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(draws_follow_the_distribution), cmocka_unit_test(greedy_takes_the_lowest_of_equals),
+        cmocka_unit_test(penalties_are_the_documented_ones), cmocka_unit_test(seeds_and_positions_decide),
+        cmocka_unit_test(log_probabilities), cmocka_unit_test(odd_logits_do_no_harm),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
