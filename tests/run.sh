@@ -98,9 +98,10 @@ with_gcc() {
     CC=gcc build gcc -Dopenblas=enabled -Dpng=enabled -Djpeg=enabled -Dcurl=enabled && test_all gcc
 }
 with_clang() { CC=clang build_and_test clang; }
+# Not detect_stack_use_after_return: gcc 12 then misaligns 64-byte locals (its bug 110027), and AVX-512 code faults.
 with_asan() {
     CC=gcc build asan -Db_sanitize=address,undefined -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
-        ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
             test_all asan --timeout-multiplier 5
 }
 # ThreadSanitizer cannot bear some kernels' address randomisation; containers may forbid to turn it off.
