@@ -114,7 +114,8 @@ with_tsan() {
             --timeout-multiplier 10 --suite base --suite engine
 }
 without() { # FEATURE
-    CC=gcc build "no-$1" "-D$1=disabled" -Doptimization=1 -Ddebug=false && test_all "no-$1" --timeout-multiplier 3
+    CC=gcc build "no-$1" "-D$1=disabled" -Doptimization=1 -Ddebug=false &&
+        test_all "no-$1" --timeout-multiplier 3 --no-suite tensor --no-suite program
 }
 
 prepare packages install_packages

@@ -192,7 +192,7 @@ ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t b
 {
     BEGIN(s);
     const uint32_t width = s->model->core->network->d.width;
-    if (!n || !text) st = MISSING(s, "text or n");
+    if (!n || !text || (!vector && cap)) st = MISSING(s, "text, vector or n");
     else {
         *n = width;
         if (vector && cap < width) st = pn_fail(&s->err, PONDER_E_SPACE, "the buffer holds %zu, the result has %u", cap, width);
