@@ -6,7 +6,7 @@ static int32_t on_event(void *user, const ponder_event *event)
 {
     if (event->kind == PONDER_EVENT_ANSWER) /* thoughts come as PONDER_EVENT_THOUGHT */
         fwrite(event->text, 1, event->text_bytes, stdout), fflush(stdout);
-    return 0; /* anything else would end the answer */
+    return user != NULL; /* non-zero ends the answer; `user` is what generate was given, here NULL */
 }
 
 int main(int argc, char **argv)
