@@ -11,6 +11,7 @@ C++ compiler; the peer from peer.sh.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,7 @@ def main():
     parser.add_argument("--work", default=tempfile.gettempdir(), help="where the scratch folder is made (some GB)")
     options = parser.parse_args()
     options.peer = os.path.abspath(options.peer)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the scratch folder goes then too
     work = tempfile.mkdtemp(prefix="quality-", dir=options.work)
     try:
         with open(os.path.join(options.peer, "version")) as f:
