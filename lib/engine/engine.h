@@ -26,6 +26,8 @@ void pn_engine_free(pn_engine *e); /* every sequence must have been freed */
 
 /* What an engine with these options allocates, and what a sequence of `tokens` reserves. */
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out);
+/* `tokens`, halved until what a sequence of them reserves is at most `bytes` (or 1). */
+uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes);
 uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens);
 
 typedef struct pn_engine_counts {

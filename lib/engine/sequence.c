@@ -18,6 +18,12 @@ uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uin
     return bytes;
 }
 
+uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes)
+{
+    while (tokens > 1 && pn_kv_reserve_bytes(&e->n->d, &e->layout, e->o.columns, tokens) > bytes) tokens /= 2;
+    return PN_MAX(tokens, 1u);
+}
+
 static bool has_group(const pn_engine *e, int g) { return e->layout.page_bytes[g] != 0; }
 
 static void lock(pn_engine *e) { pthread_mutex_lock(&e->mutex); }

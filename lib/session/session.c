@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-enum { LEAST_CONTEXT = 256 };
+enum { LEAST_CONTEXT = 256, CONTEXT_SHARE = 4 };
 
 /* ---- settings ----------------------------------------------------------------------------------- */
 
@@ -88,14 +88,22 @@ static ponder_status new_session(ponder_session **out, ponder_model *m, ponder_e
     return s->top ? PONDER_OK : pn_nomem(err, 64 * sizeof *s->top);
 }
 
+static uint64_t physical_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? (uint64_t)pages * (uint64_t)bytes : UINT64_MAX;
+}
+
 static ponder_status new_sequence(ponder_session *s, const ponder_config *c, ponder_error *err)
 {
     const uint32_t limit = s->model->core->network->d.context;
     int64_t want = pn_config_i64(c, PONDER_P_CONTEXT);
     if (want > 0) return pn_sequence_new(&s->seq, s->model->engine, (uint32_t)want, err);
-    /* Without a number: as much of the model's limit as memory allows. */
+    /* Without a number: as much of the model's limit as memory allows. The system promises more pages than it has, so the
+     * promise is kept to a share of the machine's memory here. */
     ponder_status st = PONDER_E_NOMEM;
-    for (uint32_t tokens = limit; st == PONDER_E_NOMEM; tokens /= 2) {
+    uint32_t tokens = pn_engine_fit(s->model->engine, limit, physical_memory() / CONTEXT_SHARE);
+    for (; st == PONDER_E_NOMEM; tokens /= 2) {
         st = pn_sequence_new(&s->seq, s->model->engine, PN_MAX(tokens, 1u), err);
         if (tokens <= LEAST_CONTEXT) break;
     }
