@@ -128,8 +128,7 @@ enum {
     PONDER_P_TOKENIZER = 108,     /* str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's */
     PONDER_P_SEQUENCES = 109,     /* i64: most sequences in one step */
     /* session: read when a session is made; those marked * may also be set later with ponder_session_configure */
-    PONDER_P_CONTEXT = 200,       /* i64: tokens the session may hold; pages for them are reserved; 0: the model's limit,
-                                   * halved until it takes at most a quarter of the machine's memory and fits the cap */
+    PONDER_P_CONTEXT = 200,       /* i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows */
     PONDER_P_MAX_TOKENS = 201,    /* i64*: most tokens one generate produces; 0: until the context is full */
     PONDER_P_SEED = 202,          /* i64*: of the counter-based random numbers */
     PONDER_P_TEMPERATURE = 203,   /* f64*: 0 is greedy */
