@@ -1,6 +1,6 @@
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "program.h"
 
@@ -29,9 +29,11 @@ static long read_message(char **text, size_t *room)
     size_t line_room = 0;
     prompt("> ");
     for (;;) {
-        ssize_t got = getline(&line, &line_room, stdin);
+        /* A terminal gives whole lines, so nothing is left in stdin's buffer while we wait. */
+        int waited = is_terminal(stdin) ? wait_for_input(STDIN_FILENO) : 0;
+        ssize_t got = waited == 0 ? getline(&line, &line_room, stdin) : -1;
         if (got < 0) {
-            int again = errno == EINTR && interrupted();
+            int again = interrupted();
             clearerr(stdin);
             if (!again)
                 break;

@@ -1,5 +1,6 @@
 #include <signal.h>
 #include <string.h>
+#include <sys/select.h>
 
 #include "program.h"
 
@@ -27,6 +28,21 @@ void interrupt_install(void)
 void interrupt_cancels(ponder_session *session)
 {
     target = session;
+}
+
+/* Blocked until select() waits, so that a Ctrl-C that comes just before is not lost. */
+int wait_for_input(int fd)
+{
+    sigset_t interrupt, before;
+    fd_set in;
+    FD_ZERO(&in);
+    FD_SET(fd, &in);
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    int ready = caught ? -1 : pselect(fd + 1, &in, NULL, NULL, NULL, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return ready > 0 ? 0 : -1;
 }
 
 int interrupted(void)

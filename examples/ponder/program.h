@@ -60,6 +60,7 @@ int open_session(ponder_session **out, ponder_model *model, ponder_config *confi
 void interrupt_install(void);
 void interrupt_cancels(ponder_session *session);
 /* Was there a Ctrl-C since the last call? */
+int wait_for_input(int fd); /* 0: there is something to read; -1: interrupted */
 int interrupted(void);
 
 /* -- terminal.c -- */
