@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <time.h>
 
-enum { CANCEL_POLL_US = 5000, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20 };
+enum { CANCEL_POLL_US = 5000, GATHER_LEAST_US = 100, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20 };
 
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out)
 {
@@ -197,7 +197,7 @@ static void wait_until(pn_engine *e, uint64_t us)
  * without, so wait for them, but not for long. Who is late is not waited for again. */
 static void gather(pn_engine *e, pn_sequence *self)
 {
-    uint64_t until = pn_now_us() + PN_MIN(e->step_us / 4, (uint64_t)GATHER_MOST_US);
+    uint64_t until = pn_now_us() + PN_MIN(PN_MAX(e->step_us / 4, (uint64_t)GATHER_LEAST_US), (uint64_t)GATHER_MOST_US);
     e->leading = true;
     while (e->n_hot > 0 && pn_now_us() < until && !e->pausers && !atomic_load(&self->cancel)) wait_until(e, until);
     e->leading = false;
@@ -277,6 +277,18 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
     return st;
 }
 
+void pn_sequence_submit(pn_sequence *s)
+{
+    if (s->past == s->n) return;
+    pthread_mutex_lock(&s->e->mutex);
+    if (!s->waiting) {
+        s->every = false;
+        s->outputs = (pn_outputs){0};
+        submit(s);
+    }
+    pthread_mutex_unlock(&s->e->mutex);
+}
+
 ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err)
 {
     if (s->n == 0) return pn_fail(err, PONDER_E_STATE, "the sequence is empty");
@@ -288,14 +300,16 @@ ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *
         if (st != PONDER_OK) return st;
         s->n = n;
     }
-    s->every = false;
-    s->outputs = (pn_outputs){0};
+    pn_sequence_submit(s);
     return wait_for(s, until, err);
 }
 
 ponder_status pn_sequence_compute(pn_sequence *s, const pn_outputs *o, ponder_error *err)
 {
     if (s->past == s->n) return PONDER_OK;
+    pthread_mutex_lock(&s->e->mutex);
+    pn_sequence_withdraw(s);
+    pthread_mutex_unlock(&s->e->mutex);
     s->every = true;
     s->outputs = *o;
     ponder_status st = wait_for(s, 0, err);

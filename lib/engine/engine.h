@@ -62,6 +62,9 @@ const float *pn_sequence_logits(const pn_sequence *s);
  * come back with PONDER_MORE, 0: never. PONDER_E_CANCELLED after pn_sequence_cancel. */
 ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err);
 
+/* Asks for the same without waiting: whoever leads next takes it along. A later advance collects it. */
+void pn_sequence_submit(pn_sequence *s);
+
 /* The same, filling for each token not computed yet: logits [n][vocab] and/or hidden [n][width] after `layer` (layers:
  * after the final norm). */
 typedef struct pn_outputs {

@@ -184,6 +184,8 @@ ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *e
         s->phase = PN_IDLE;
     }
     if (st != PONDER_OK) pn_session_drop_turn(s);
+    /* In slices the host comes back when it likes: other sessions' slices take this one's next token along. */
+    else if (until && s->phase == PN_TURN) pn_sequence_submit(s->seq);
     return st;
 }
 
