@@ -74,8 +74,7 @@ ponder_status ponder_session_prompt_ids(ponder_session *s, const int32_t *ids, s
 {
     BEGIN(s);
     if (!ids && n) st = MISSING(s, "ids");
-    else st = pn_sequence_append(s->seq, ids, n, &s->err);
-    if (st == PONDER_OK) s->open_turn = s->ended = false;
+    else st = pn_session_prompt_ids(s, ids, n);
     END();
 }
 
@@ -136,10 +135,7 @@ ponder_status ponder_session_rewind(ponder_session *s, size_t tokens, size_t *re
     BEGIN(s);
     uint32_t again = 0;
     pn_session_drop_turn(s);
-    if (tokens > pn_sequence_count(s->seq))
-        st = pn_fail(&s->err, PONDER_E_RANGE, "position %zu is beyond the %u tokens there are", tokens, pn_sequence_count(s->seq));
-    else st = pn_sequence_rewind(s->seq, (uint32_t)tokens, &again, &s->err);
-    if (st == PONDER_OK) s->open_turn = s->ended = false;
+    st = pn_session_rewind(s, tokens, &again);
     if (recompute) *recompute = again;
     END();
 }
@@ -174,8 +170,7 @@ ponder_status ponder_session_logits(ponder_session *s, float *logits, size_t cap
 {
     BEGIN(s);
     pn_session_drop_turn(s);
-    if (logits) st = pn_session_render(s);
-    if (st == PONDER_OK && logits && cap >= s->sampler.vocab) st = pn_sequence_advance(s->seq, 0, &s->err);
+    if (logits && cap >= s->sampler.vocab) st = pn_session_settle(s);
     if (st == PONDER_OK) st = pn_api_copy(pn_sequence_logits(s->seq), s->sampler.vocab, sizeof *logits, logits, cap, n, &s->err);
     END();
 }

@@ -3,9 +3,11 @@
 
 #include <math.h>
 
-enum { SCORE_ROWS = 16, SAVED_OPEN = 1, SAVED_ENDED = 2 };
+enum { SCORE_ROWS = 16 };
+enum { SAVED_OPEN = 1, SAVED_ENDED = 2, SAVED_TURN_SHIFT = 2 }; /* above the flags: where the turn began */
 
-/* Everything before is in the store, so that what is computed next is exactly the new ids. */
+/* Everything before is in the store, so that what is computed next is exactly the new ids. A cancel of before this call
+ * met no turn and counts for nothing. */
 static ponder_status catch_up(ponder_session *s)
 {
     pn_sequence_take_cancel(s->seq);
@@ -40,10 +42,11 @@ ponder_status pn_session_eval(ponder_session *s, const int32_t *ids, size_t n, c
 
 ponder_status pn_session_score(ponder_session *s, const int32_t *ids, size_t n, float *logprobs)
 {
-    ponder_status st = pn_session_render(s);
-    if (st == PONDER_OK && n) st = pn_sequence_advance(s->seq, 0, &s->err);
-    if (st != PONDER_OK || n == 0) return st;
+    if (n == 0) return pn_session_render(s);
+    ponder_status st = pn_session_settle(s);
+    if (st != PONDER_OK) return st;
     const uint32_t before = pn_sequence_count(s->seq), vocab = s->sampler.vocab;
+    pn_sequence_mark(s->seq); /* coming back here must be free, and so must the next try */
     if ((st = pn_sequence_append(s->seq, ids, n, &s->err)) != PONDER_OK) return st;
     take_back(s, before);
     float *rows = pn_zalloc_array(s->a, (size_t)SCORE_ROWS * vocab, sizeof *rows);
@@ -61,6 +64,13 @@ ponder_status pn_session_score(ponder_session *s, const int32_t *ids, size_t n, 
     pn_free(s->a, rows, (size_t)SCORE_ROWS * vocab * sizeof *rows);
     take_back(s, before);
     return st;
+}
+
+ponder_status pn_session_settle(ponder_session *s)
+{
+    ponder_status st = pn_session_render(s);
+    pn_sequence_take_cancel(s->seq);
+    return st == PONDER_OK ? pn_sequence_advance(s->seq, 0, &s->err) : st;
 }
 
 static void mean_and_scale(const float *rows, size_t n, size_t width, float *to)
@@ -110,7 +120,7 @@ ponder_status pn_session_embed(ponder_session *s, const char *text, size_t n, fl
 ponder_status pn_session_save(ponder_session *s, pn_buf *out)
 {
     ponder_status st = pn_session_render(s);
-    uint32_t flags = (s->open_turn ? SAVED_OPEN : 0) | (s->ended ? SAVED_ENDED : 0);
+    uint32_t flags = (s->open_turn ? SAVED_OPEN : 0) | (s->ended ? SAVED_ENDED : 0) | s->turn_at << SAVED_TURN_SHIFT;
     return st == PONDER_OK ? pn_sequence_save(s->seq, s->model->core->hash, flags, out, &s->err) : st;
 }
 
@@ -120,6 +130,8 @@ ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n)
     ponder_status st = pn_sequence_load(s->seq, s->model->core->hash, bytes, n, &flags, &s->err);
     if (st != PONDER_OK) return st;
     pn_session_drop_turn(s);
+    pn_session_forget_pending(s);
+    s->turn_at = flags >> SAVED_TURN_SHIFT;
     s->open_turn = flags & SAVED_OPEN;
     s->ended = flags & SAVED_ENDED;
     return PONDER_OK;

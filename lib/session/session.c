@@ -69,6 +69,36 @@ ponder_status pn_session_bias(ponder_session *s, int32_t token, float bias)
     return PONDER_OK;
 }
 
+/* ---- messages to be rendered ---------------------------------------------------------------------- */
+
+static char *copy(ponder_session *s, const char *p, size_t n)
+{
+    char *to = pn_alloc(s->a, n);
+    if (to && n) memcpy(to, p, n);
+    return to;
+}
+
+static ponder_status put_pending(ponder_session *s, const char *role, const char *text, size_t n)
+{
+    if (s->n_pending == s->cap_pending) {
+        size_t cap = s->cap_pending ? 2 * s->cap_pending : 8;
+        pn_pending *p = pn_grow(s->a, s->pending, s->cap_pending * sizeof *p, cap * sizeof *p);
+        if (!p) return pn_nomem(&s->err, cap * sizeof *p);
+        s->pending = p;
+        s->cap_pending = cap;
+    }
+    pn_pending m = {.role_n = strlen(role) + 1, .text_n = n};
+    m.role = copy(s, role, m.role_n);
+    m.text = copy(s, text, n);
+    if (!m.role || !m.text) {
+        pn_free(s->a, m.role, m.role_n);
+        pn_free(s->a, m.text, m.text_n);
+        return pn_nomem(&s->err, n);
+    }
+    s->pending[s->n_pending++] = m;
+    return PONDER_OK;
+}
+
 /* ---- life ------------------------------------------------------------------------------------------ */
 
 static ponder_status new_session(ponder_session **out, ponder_model *m, ponder_error *err)
@@ -138,6 +168,7 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
 {
     ponder_session *c = NULL;
     ponder_status st = new_session(&c, s->model, &s->err);
+    if (st == PONDER_OK && config) st = choose_template(c, config, &s->err);
     if (st == PONDER_OK && config) st = pn_session_configure(c, config);
     if (st == PONDER_OK && !config) {
         take_settings(c, s);
@@ -148,19 +179,22 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
         st = pn_sequence_fork(&c->seq, s->seq, want ? (uint32_t)want : pn_sequence_limit(s->seq), &s->err);
     }
     for (uint32_t i = 0; i < s->n_bias && st == PONDER_OK; i++) st = pn_session_bias(c, s->bias[i].token, s->bias[i].bias);
+    for (size_t i = 0; i < s->n_pending && st == PONDER_OK; i++)
+        st = put_pending(c, s->pending[i].role, s->pending[i].text, s->pending[i].text_n);
     if (st != PONDER_OK) {
         if (c && c->err.text[0]) s->err = c->err;
         pn_session_free(c);
         return st;
     }
-    c->template = s->template;
+    c->template = config && *pn_config_str(config, PONDER_P_TEMPLATE) ? c->template : s->template;
     c->open_turn = s->open_turn;
     c->ended = s->ended;
+    c->turn_at = s->turn_at;
     *out = c;
     return PONDER_OK;
 }
 
-static void free_pending(ponder_session *s)
+void pn_session_forget_pending(ponder_session *s)
 {
     for (size_t i = 0; i < s->n_pending; i++) {
         pn_free(s->a, s->pending[i].role, s->pending[i].role_n);
@@ -174,7 +208,7 @@ void pn_session_free(ponder_session *s)
     if (!s) return;
     pn_sequence_free(s->seq);
     pn_sampler_free(&s->sampler);
-    free_pending(s);
+    pn_session_forget_pending(s);
     free_stops(s);
     pn_free(s->a, s->pending, s->cap_pending * sizeof *s->pending);
     pn_free(s->a, s->bias, PN_BIASES * sizeof *s->bias);
@@ -196,34 +230,10 @@ static ponder_status needs(ponder_session *s, bool template)
     return PONDER_OK;
 }
 
-static char *copy(ponder_session *s, const char *p, size_t n)
-{
-    char *to = pn_alloc(s->a, n);
-    if (to && n) memcpy(to, p, n);
-    return to;
-}
-
 ponder_status pn_session_add(ponder_session *s, const char *role, const char *text, size_t n)
 {
     ponder_status st = needs(s, true);
-    if (st != PONDER_OK) return st;
-    if (s->n_pending == s->cap_pending) {
-        size_t cap = s->cap_pending ? 2 * s->cap_pending : 8;
-        pn_pending *p = pn_grow(s->a, s->pending, s->cap_pending * sizeof *p, cap * sizeof *p);
-        if (!p) return pn_nomem(&s->err, cap * sizeof *p);
-        s->pending = p;
-        s->cap_pending = cap;
-    }
-    pn_pending m = {.role_n = strlen(role) + 1, .text_n = n};
-    m.role = copy(s, role, m.role_n);
-    m.text = copy(s, text, n);
-    if (!m.role || !m.text) {
-        pn_free(s->a, m.role, m.role_n);
-        pn_free(s->a, m.text, m.text_n);
-        return pn_nomem(&s->err, n);
-    }
-    s->pending[s->n_pending++] = m;
-    return PONDER_OK;
+    return st == PONDER_OK ? put_pending(s, role, text, n) : st;
 }
 
 typedef struct ids {
@@ -231,10 +241,13 @@ typedef struct ids {
     size_t n, cap;
 } ids;
 
-static ponder_status append_ids(ponder_session *s, ids *v)
+/* Raw ids after messages begin the model's turn for it; without messages nothing is known of turns any more. */
+ponder_status pn_session_prompt_ids(ponder_session *s, const int32_t *p, size_t n)
 {
-    ponder_status st = pn_sequence_append(s->seq, v->p, v->n, &s->err);
-    pn_free(s->a, v->p, v->cap * sizeof *v->p);
+    bool in_turn = s->n_pending > 0;
+    ponder_status st = pn_session_render(s);
+    if (st == PONDER_OK) st = pn_sequence_append(s->seq, p, n, &s->err);
+    if (st == PONDER_OK && !in_turn) s->open_turn = s->ended = false;
     return st;
 }
 
@@ -245,10 +258,7 @@ ponder_status pn_session_prompt(ponder_session *s, const char *text, size_t n, u
     ids v = {0};
     uint32_t f = (flags & PONDER_TOKENIZE_SPECIAL ? PN_TOKENIZE_SPECIAL : 0) | (flags & PONDER_TOKENIZE_BOS ? PN_TOKENIZE_BOS : 0);
     st = pn_tokenize(s->model->core->tokenizer, text, n, f, s->a, &v.p, &v.n, &v.cap, &s->err);
-    if (st == PONDER_OK) {
-        s->open_turn = s->ended = false;
-        return append_ids(s, &v);
-    }
+    if (st == PONDER_OK) st = pn_session_prompt_ids(s, v.p, v.n);
     pn_free(s->a, v.p, v.cap * sizeof *v.p);
     return st;
 }
@@ -301,15 +311,19 @@ static ponder_status tokenize_rendered(ponder_session *s, const pn_rendered *r, 
     return st;
 }
 
-/* The model's last turn may lack its end token (it was cut), and most templates write something between turns. */
+/* The model's last turn may lack its end token (it was cut), and most templates write something after that token. */
 static ponder_status close_turn(ponder_session *s, ids *v)
 {
-    if (!s->open_turn) return PONDER_OK;
     const pn_tokenizer *t = s->model->core->tokenizer;
-    pn_str end = pn_template_turn_end(s->template), between = pn_template_between(s->template);
+    const pn_str end = pn_template_turn_end(s->template), between = pn_template_between(s->template);
+    const uint32_t n = pn_sequence_count(s->seq);
+    bool at_end = (s->open_turn && s->ended) || (n > 0 && pn_sequence_ids(s->seq)[n - 1] == pn_tokenizer_find(t, end.p, end.n));
     ponder_status st = PONDER_OK;
-    if (!s->ended && end.n) st = pn_tokenize(t, end.p, end.n, PN_TOKENIZE_SPECIAL, s->a, &v->p, &v->n, &v->cap, &s->err);
-    if (st == PONDER_OK && between.n) st = pn_tokenize(t, between.p, between.n, 0, s->a, &v->p, &v->n, &v->cap, &s->err);
+    if (s->open_turn && !at_end && end.n) {
+        st = pn_tokenize(t, end.p, end.n, PN_TOKENIZE_SPECIAL, s->a, &v->p, &v->n, &v->cap, &s->err);
+        at_end = true;
+    }
+    if (st == PONDER_OK && at_end && between.n) st = pn_tokenize(t, between.p, between.n, 0, s->a, &v->p, &v->n, &v->cap, &s->err);
     return st;
 }
 
@@ -330,10 +344,23 @@ ponder_status pn_session_render(ponder_session *s)
     pn_free(s->a, v.p, v.cap * sizeof *v.p);
     pn_free(s->a, m, s->n_pending * sizeof *m);
     pn_rendered_free(&r);
-    free_pending(s); /* also after a failure: the conversation must not hang on a message that cannot be rendered */
+    pn_session_forget_pending(s); /* also after a failure: the conversation must not hang on a message that cannot be rendered */
     if (st == PONDER_OK) {
         s->open_turn = true;
         s->ended = false;
+        s->turn_at = pn_sequence_count(s->seq);
     }
     return st;
+}
+
+/* Inside the model's turn it is a turn that was cut; before it, nothing is known of turns. */
+ponder_status pn_session_rewind(ponder_session *s, size_t tokens, uint32_t *recompute)
+{
+    const uint32_t n = pn_sequence_count(s->seq);
+    if (tokens > n) return pn_fail(&s->err, PONDER_E_RANGE, "position %zu is beyond the %u tokens there are", tokens, n);
+    ponder_status st = pn_sequence_rewind(s->seq, (uint32_t)tokens, recompute, &s->err);
+    if (st != PONDER_OK) return st;
+    s->ended = s->ended && tokens == n;
+    s->open_turn = s->open_turn && tokens >= s->turn_at;
+    return PONDER_OK;
 }

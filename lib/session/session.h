@@ -137,6 +137,7 @@ struct ponder_session {
     size_t n_pending, cap_pending;
     bool open_turn;           /* the last thing is a turn of the model's, perhaps without its end token */
     bool ended;               /* ... and the model itself ended it */
+    uint32_t turn_at;         /* where that turn began */
     /* the turn under way */
     pn_phase phase;
     int32_t end;
@@ -154,6 +155,9 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c);
 ponder_status pn_session_bias(ponder_session *s, int32_t token, float bias);
 ponder_status pn_session_add(ponder_session *s, const char *role, const char *text, size_t n);
 ponder_status pn_session_prompt(ponder_session *s, const char *text, size_t n, uint32_t flags);
+ponder_status pn_session_prompt_ids(ponder_session *s, const int32_t *ids, size_t n);
+ponder_status pn_session_rewind(ponder_session *s, size_t tokens, uint32_t *recompute);
+void pn_session_forget_pending(ponder_session *s);
 
 /* The next event of the turn; begins one when none is under way. until: as pn_sequence_advance. */
 ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *event);
@@ -168,5 +172,7 @@ ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n);
 
 /* Renders what is pending and appends its ids. */
 ponder_status pn_session_render(ponder_session *s);
+/* ... and computes everything, the logits after the last token too. */
+ponder_status pn_session_settle(ponder_session *s);
 
 #endif

@@ -46,7 +46,6 @@ static ponder_status begin(ponder_session *s)
     if (st != PONDER_OK) return st;
     uint32_t n = pn_sequence_count(s->seq), computed = pn_sequence_computed(s->seq);
     if (n == 0) return pn_fail(&s->err, PONDER_E_STATE, "the session is empty: add a message or a prompt first");
-    pn_sequence_mark(s->seq);
     s->phase = PN_TURN;
     s->end = PONDER_END_NONE;
     s->held.n = s->shown.n = 0;
@@ -132,6 +131,7 @@ static ponder_status generate_one(ponder_session *s, uint64_t until, ponder_even
         return PONDER_OK;
     }
     if (st != PONDER_OK) return st;
+    if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
     const float *logits = pn_sequence_logits(s->seq);
     uint32_t n = pn_sequence_count(s->seq);
     int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, n);
@@ -168,6 +168,7 @@ static ponder_status flush(ponder_session *s, ponder_event *event, bool *has_eve
 ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *event)
 {
     *event = (ponder_event){.size = sizeof *event, .token = -1, .text = ""};
+    s->shown.n = 0; /* told by the event before */
     ponder_status st = s->phase == PN_IDLE ? begin(s) : PONDER_OK;
     bool has_event = false;
     while (st == PONDER_OK && !has_event && s->phase == PN_TURN) {
@@ -178,7 +179,6 @@ ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *e
     if (st == PONDER_MORE) return st;
     if (st == PONDER_OK && !has_event && s->phase == PN_FLUSH) st = flush(s, event, &has_event);
     if (st == PONDER_OK && !has_event && s->phase == PN_DONE) {
-        s->shown.n = 0;
         fill(s, event, PONDER_EVENT_DONE);
         event->token = -1;
         s->phase = PN_IDLE;
