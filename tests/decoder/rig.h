@@ -171,7 +171,7 @@ static inline pn_network *load_named(const char *name, const char *file)
 static inline pn_engine *engine_over(const pn_network *n, pn_kv_type kv, uint32_t cpu)
 {
     ponder_error err = {.size = sizeof err};
-    pn_engine_options o = {.threads = 1, .cpu = cpu, .columns = 256, .chunk = 32, .sequences = 2, .kv = kv};
+    pn_engine_options o = {.threads = 1, .cpu = cpu, .columns = 192, .chunk = 32, .sequences = 2, .kv = kv};
     pn_team *t;
     pn_engine *e;
     OK(pn_team_new(&t, 1, NULL, NULL, &err), err);
@@ -283,7 +283,7 @@ typedef struct arena {
 static inline void *take(arena *a, size_t bytes)
 {
     if (!a->p) {
-        a->bytes = 32 << 20;
+        a->bytes = 16 << 20;
         a->p = aligned_alloc(64, a->bytes);
         a->at = 0;
     }

@@ -31,20 +31,19 @@ static void check_types(pn_network *n, pn_type want)
 }
 
 /* Each stored value of a network is what quantising the original and reading it back gives. */
-static void check_values(const pn_weight *w, const pn_weight *original)
+static void check_values(arena *a, const pn_weight *w, const pn_weight *original)
 {
-    arena a = {0};
+    a->at = 0;
     const size_t k = w->first.k, rows = (size_t)w->first.rows * w->batch;
     size_t bytes;
     assert_true(pn_row_bytes(w->first.type, k, &bytes));
-    float *want = weight_floats(&a, original), *got = weight_floats(&a, w);
-    void *row = take(&a, bytes);
+    float *want = weight_floats(a, original), *got = weight_floats(a, w);
+    void *row = take(a, bytes);
     for (size_t i = 0; i < rows && w->first.type != original->first.type; i++) {
         pn_quantize_row(w->first.type, want + i * k, row, k);
         pn_dequantize_row(w->first.type, row, want + i * k, k);
     }
     assert_memory_equal(got, want, rows * k * sizeof *got);
-    arena_free(&a);
 }
 
 /* A product's relative error: the step of the weights' format over sqrt(12), over their size (amax is 2.2 to 2.5 times
@@ -72,15 +71,17 @@ static void pin_experts(pn_network *n)
 
 static void check_matrices(pn_network *n, pn_network *original)
 {
+    arena a = {0};
     pn_weight *list[16], *of[16];
-    check_values(&n->embed, &original->embed);
-    if (n->head.batch) check_values(&n->head, &original->head);
+    check_values(&a, &n->embed, &original->embed);
+    if (n->head.batch) check_values(&a, &n->head, &original->head);
     for (uint32_t l = 0; l < n->d.layers; l++) {
         weights_of(n, l, list);
         weights_of(original, l, of);
         for (size_t i = 0; list[i]; i++)
-            if (list[i]->batch) check_values(list[i], of[i]);
+            if (list[i]->batch) check_values(&a, list[i], of[i]);
     }
+    arena_free(&a);
 }
 
 static void quantised(const char *model, const char *file_, pn_type ask, pn_type get)
