@@ -216,13 +216,14 @@ PONDER_API void ponder_model_free(ponder_model *model);
 /* A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. */
 PONDER_API ponder_status ponder_model_share(ponder_model **out, ponder_model *model, ponder_config *config);
 
-/* What opening `path` with this config will take, without loading it. */
+/* What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
+ * scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less. */
 typedef struct ponder_plan {
     size_t size;              /* sizeof(ponder_plan) */
     uint64_t file_bytes;      /* of all weight files */
     uint64_t weight_bytes;    /* private memory the weights take after loading */
     uint64_t mapped_bytes;    /* file pages that stay in use (shared with other processes) */
-    uint64_t scratch_bytes;   /* working memory of the engine */
+    uint64_t scratch_bytes;   /* working memory of the engine, the tokenizer, and a session's own tables */
     uint64_t kv_bytes_token;  /* key-value bytes a token of context, full layers */
     uint64_t kv_bytes_fixed;  /* key-value bytes of the sliding layers, a sequence of any length beyond the window */
     uint64_t session_bytes;   /* key-value bytes a session of PONDER_P_CONTEXT tokens reserves */

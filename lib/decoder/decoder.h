@@ -78,6 +78,7 @@ static inline const pn_weight *pn_network_head(const pn_network *n) { return n->
 typedef struct pn_weight_plan {
     uint64_t owned, mapped;
     uint64_t transient;       /* at the height of loading, beyond owned */
+    uint64_t quantised;       /* bit per pn_role: the weights in that role are quantised once loaded */
 } pn_weight_plan;
 ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_description *d, const pn_load_options *o,
                               ponder_error *err);
@@ -119,7 +120,8 @@ typedef struct pn_program pn_program;
 ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_kernels *k, const pn_kv_layout *kv,
                              const pn_limits *limits, const ponder_alloc *a, ponder_error *err);
 void pn_program_free(pn_program *p);
-size_t pn_program_bytes(const pn_description *d, const pn_limits *limits); /* about what pn_program_new allocates */
+/* What pn_program_new allocates; `quantised` as in pn_weight_plan. */
+size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64_t quantised);
 
 /* Lays the runs out as columns; they must stay valid until the step ends. Sums of n and n_out within the limits. */
 void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs);

@@ -89,13 +89,15 @@ static ponder_status plan_one(void *ctx, const pn_place *p, const pn_slice *s, p
 {
     planning *pl = ctx;
     if (p->weight == SIZE_MAX) {
-        pl->plan->owned += s->rows * s->cols * sizeof(float);
+        bool gate = p->role == PN_W_ATTN_RGATE || p->role == PN_W_FFN_RGATE; /* becomes two vectors */
+        pl->plan->owned += s->rows * s->cols * sizeof(float) * (gate ? 2 : 1);
         return PONDER_OK;
     }
     pn_treatment t;
     ponder_status st = pn_treat(&t, pl->c, s, p->role, pl->o, err);
     if (st != PONDER_OK) return st;
     pl->plan->owned += t.bytes;
+    if (!pn_type_is_float(t.type)) pl->plan->quantised |= UINT64_C(1) << p->role;
     if (!t.packed) pl->plan->mapped += s->rows * s->row_stride * s->batch;
     return PONDER_OK;
 }
@@ -103,7 +105,8 @@ static ponder_status plan_one(void *ctx, const pn_place *p, const pn_slice *s, p
 ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_description *d, const pn_load_options *o,
                               ponder_error *err)
 {
-    *out = (pn_weight_plan){.transient = 2u << 20}; /* the source pages of the panels being packed, and row buffers */
+    /* The source pages of the panels being packed, and row buffers; the rotary frequencies are vectors too. */
+    *out = (pn_weight_plan){.transient = 2u << 20, .owned = d->rot_dim / 2 * 2 * sizeof(float)};
     planning p = {out, c, o};
     return pn_for_each_weight(c, d, plan_one, &p, err);
 }

@@ -137,12 +137,26 @@ static void give_all(arena *a, pn_program *p, const pn_description *d, const pn_
     p->scratch = give(a, m->threads, p->scratch_bytes);
 }
 
-size_t pn_program_bytes(const pn_description *d, const pn_limits *limits)
+static bool any(uint64_t roles, const pn_role *role, size_t n)
 {
-    const quantised_reads all = {true, true, true, true, true, true, true};
+    for (size_t i = 0; i < n; i++)
+        if (roles >> role[i] & 1) return true;
+    return false;
+}
+
+#define ANY(roles, ...) any(roles, (const pn_role[]){__VA_ARGS__}, sizeof((pn_role[]){__VA_ARGS__}) / sizeof(pn_role))
+
+size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64_t roles)
+{
+    const quantised_reads reads = {
+        .in = ANY(roles, PN_W_Q, PN_W_K, PN_W_V, PN_W_G, PN_W_GATE, PN_W_UP, PN_W_LATENT_DOWN, PN_W_ROUTER),
+        .attn = ANY(roles, PN_W_O), .ff = ANY(roles, PN_W_DOWN), .out = d->tied ? ANY(roles, PN_W_EMBED) : ANY(roles, PN_W_HEAD),
+        .rows = ANY(roles, PN_W_EXPERTS_GATE, PN_W_EXPERTS_UP), .hidden = ANY(roles, PN_W_EXPERTS_DOWN),
+        .joined = ANY(roles, PN_W_LATENT_UP),
+    };
     pn_program p;
     arena a = {0};
-    give_all(&a, &p, d, limits, &all);
+    give_all(&a, &p, d, limits, &reads);
     return a.at + ops_bytes(d) + sizeof p;
 }
 

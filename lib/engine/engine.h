@@ -29,6 +29,7 @@ void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_li
 /* `tokens`, halved until what a sequence of them reserves is at most `bytes` (or 1). */
 uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes);
 uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens);
+uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens); /* beside its pages */
 
 typedef struct pn_engine_counts {
     uint64_t steps, prefilled, kv_bytes; /* pages in use; shared ones count once */

@@ -24,6 +24,12 @@ uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes)
     return PN_MAX(tokens, 1u);
 }
 
+uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens)
+{
+    uint64_t slots = (tokens + PN_KEYS - 1) / PN_KEYS;
+    return sizeof(pn_sequence) + tokens * sizeof(int32_t) + d->vocab * sizeof(float) + PN_GROUPS * slots * (2 * sizeof(void *) + sizeof(pn_page));
+}
+
 static bool has_group(const pn_engine *e, int g) { return e->layout.page_bytes[g] != 0; }
 
 static void lock(pn_engine *e) { pthread_mutex_lock(&e->mutex); }

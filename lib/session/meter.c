@@ -32,5 +32,11 @@ void pn_meter_init(pn_meter *m, const ponder_alloc *inner, uint64_t cap, pn_mete
     m->below = below;
 }
 
+ponder_status pn_name_cap(ponder_status st, uint64_t cap, ponder_error *err)
+{
+    if (st != PONDER_E_NOMEM || !cap) return st;
+    return pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)cap);
+}
+
 uint64_t pn_meter_used(const pn_meter *m) { return atomic_load(&m->used) + (m->below ? atomic_load(&m->below->used) : 0); }
 uint64_t pn_meter_peak(const pn_meter *m) { return PN_MAX(atomic_load(&m->peak), m->below ? atomic_load(&m->below->peak) : 0); }

@@ -167,12 +167,6 @@ static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_c
     return PONDER_OK;
 }
 
-static ponder_status name_cap(ponder_status st, const pn_core *core, ponder_error *err)
-{
-    if (st != PONDER_E_NOMEM || !core->meter.cap) return st;
-    return pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)core->meter.cap);
-}
-
 /* The team's memory is the host's directly: it outlives neither core nor model, but is older than both. */
 static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config *c, const pn_engine_options *o, pn_team **team,
                           ponder_error *err)
@@ -209,16 +203,14 @@ ponder_status pn_model_open(ponder_model **out, pn_opener open, const void *how,
     if (st == PONDER_OK) st = load(core, ck, c, &o, &team, err);
     if (st == PONDER_OK) st = check_vocabulary(core, err);
     if (st != PONDER_OK) {
-        if (core) st = name_cap(st, core, err);
+        if (core) pn_name_cap(st, core->meter.cap, err);
         pn_team_free(team);
         pn_core_release(core);
         return st;
     }
     settle(core);
     uint64_t cap = core->meter.cap;
-    st = new_model(out, core, c, &o, team, err);
-    if (st == PONDER_E_NOMEM && cap) pn_fail(err, st, "the memory cap of %llu bytes would be passed", (unsigned long long)cap);
-    return st;
+    return pn_name_cap(new_model(out, core, c, &o, team, err), cap, err);
 }
 
 ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_config *c, ponder_error *err)
@@ -229,7 +221,7 @@ ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_c
     if (st == PONDER_OK) st = pn_team_new(&team, o.threads, o.runner, m->core->meter.inner.alloc ? &m->core->meter.inner : NULL, err);
     if (st != PONDER_OK) return st;
     atomic_fetch_add(&m->core->refs, 1);
-    return new_model(out, m->core, c, &o, team, err);
+    return pn_name_cap(new_model(out, m->core, c, &o, team, err), (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP), err);
 }
 
 /* ---- the plan ------------------------------------------------------------------------------------------ */
@@ -240,7 +232,23 @@ static uint64_t session_tokens(const pn_description *d, const ponder_config *c)
     return tokens ? (uint64_t)tokens : d->context;
 }
 
-static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens)
+/* What is neither weights nor working memory, found by making it: a tokenizer is small beside any weights. */
+typedef struct extras {
+    uint64_t file, tokenizer;  /* the open file's tables; kept while weights are mapped */
+} extras;
+
+/* A generating session has one row of logits, and a prompt shorter than a step does not reach every column: what nobody
+ * writes is reserved (and counted under the cap), yet takes no memory. */
+static uint64_t untouched(const pn_description *d, const pn_limits *limits, uint64_t quantised, uint64_t tokens)
+{
+    pn_limits reached = *limits;
+    reached.outputs = 1;
+    reached.columns = (uint32_t)PN_MIN((uint64_t)reached.columns, tokens);
+    return pn_program_bytes(d, limits, quantised) - pn_program_bytes(d, &reached, quantised);
+}
+
+static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens,
+                      const extras *x)
 {
     pn_kv_layout layout;
     pn_limits limits;
@@ -248,36 +256,53 @@ static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_p
     pn_engine_limits(d, o, &limits);
     p->weight_bytes = w->owned;
     p->mapped_bytes = w->mapped;
-    p->scratch_bytes = pn_program_bytes(d, &limits) + pn_sampler_bytes(d->vocab) + d->vocab * sizeof(float);
+    p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) + x->tokenizer +
+                       (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
+                       pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens);
     p->kv_bytes_token = layout.page_bytes[PN_FULL] / PN_KEYS;
     pn_kv_layout sliding = layout;
     sliding.page_bytes[PN_FULL] = 0;
     p->kv_bytes_fixed = pn_kv_reserve_bytes(d, &sliding, o->columns, UINT32_MAX);
     p->session_bytes = pn_kv_reserve_bytes(d, &layout, o->columns, tokens);
-    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes;
-    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient, running);
+    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes - untouched(d, &limits, w->quantised, tokens);
+    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient + x->file + x->tokenizer, running);
+}
+
+static ponder_status plan_extras(extras *x, pn_core *core, pn_checkpoint *ck, const ponder_config *c, ponder_error *err)
+{
+    x->file = pn_meter_used(&core->meter);
+    ponder_status st = read_extras(core, ck, c, err);
+    x->tokenizer = pn_meter_used(&core->meter) - x->file;
+    return st;
 }
 
 ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_config *c, ponder_error *err)
 {
-    const ponder_alloc *a = c && c->alloc.alloc ? &c->alloc : NULL;
     pn_engine_options o;
     pn_load_options lo;
     pn_weight_plan w;
+    extras x;
+    pn_core *core = NULL;
     pn_checkpoint *ck = NULL;
+    pn_description *d = NULL;
     ponder_status st = engine_options(c, &o, err);
     if (st == PONDER_OK) st = load_options(c, &lo, err);
-    if (st == PONDER_OK) st = pn_checkpoint_open(&ck, path, a, err);
+    if (st == PONDER_OK) st = new_core(&core, c, err);
     if (st != PONDER_OK) return st;
-    pn_description *d = pn_zalloc(a, sizeof *d);
-    st = d ? pn_describe(ck, d, err) : pn_nomem(err, sizeof *d);
+    core->meter.cap = 0; /* the plan tells what a cap must allow */
+    const ponder_alloc *a = &core->meter.alloc;
+    st = pn_checkpoint_open(&ck, path, a, err);
+    if (st == PONDER_OK) st = plan_extras(&x, core, ck, c, err);
+    if (st == PONDER_OK && !(d = pn_zalloc(a, sizeof *d))) st = pn_nomem(err, sizeof *d);
+    if (st == PONDER_OK) st = pn_describe(ck, d, err);
     if (st == PONDER_OK) st = pn_network_plan(&w, ck, d, &lo, err);
     if (st == PONDER_OK) {
         out->file_bytes = pn_checkpoint_bytes(ck);
-        fill_plan(out, d, &w, &o, session_tokens(d, c));
+        fill_plan(out, d, &w, &o, session_tokens(d, c), &x);
     }
     pn_free(a, d, sizeof *d);
     pn_checkpoint_free(ck);
+    pn_core_release(core);
     return st;
 }
 

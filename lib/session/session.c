@@ -149,7 +149,7 @@ ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder
     if (st == PONDER_OK) st = new_sequence(s, c, err);
     if (st != PONDER_OK) {
         pn_session_free(s);
-        return st;
+        return pn_name_cap(st, m->meter.cap, err);
     }
     *out = s;
     return PONDER_OK;
@@ -184,7 +184,7 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
     if (st != PONDER_OK) {
         if (c && c->err.text[0]) s->err = c->err;
         pn_session_free(c);
-        return st;
+        return pn_name_cap(st, s->model->meter.cap, &s->err);
     }
     c->template = config && *pn_config_str(config, PONDER_P_TEMPLATE) ? c->template : s->template;
     c->open_turn = s->open_turn;

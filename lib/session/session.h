@@ -25,6 +25,8 @@ typedef struct pn_meter {
 } pn_meter;
 
 void pn_meter_init(pn_meter *m, const ponder_alloc *inner, uint64_t cap, pn_meter *below);
+/* Under a cap, the text of PONDER_E_NOMEM names it. Returns st. */
+ponder_status pn_name_cap(ponder_status st, uint64_t cap, ponder_error *err);
 uint64_t pn_meter_used(const pn_meter *m);
 uint64_t pn_meter_peak(const pn_meter *m);
 
