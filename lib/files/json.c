@@ -28,11 +28,11 @@ ponder_status pn_json_parse(json_t **out, const void *p, size_t n, bool big_numb
 {
     *out = NULL;
     if (too_deep(p, n)) return pn_fail(err, PONDER_E_FORMAT, "%s: nested deeper than %d levels", what, MAX_DEPTH);
-    json_error_t e;
+    json_error_t e = {0}; /* jansson leaves it alone when its very first allocation fails */
     /* Integers beyond 64 bits occur (model_max_length): as reals they do no harm. */
     *out = json_loadb(p, n, big_numbers ? JSON_DECODE_INT_AS_REAL : 0, &e);
     if (*out) return PONDER_OK;
-    if (json_error_code(&e) == json_error_out_of_memory) return pn_fail(err, PONDER_E_NOMEM, "%s: no memory", what);
+    if (!e.text[0] || json_error_code(&e) == json_error_out_of_memory) return pn_fail(err, PONDER_E_NOMEM, "%s: no memory", what);
     return pn_fail(err, PONDER_E_FORMAT, "%s: line %d, column %d: %s", what, e.line, e.column, e.text);
 }
 

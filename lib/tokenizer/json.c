@@ -63,10 +63,10 @@ static bool nested_too_deep(const char *p, size_t n)
 
 static ponder_status parse(reader *r, const char *p, size_t n)
 {
-    json_error_t e;
+    json_error_t e = {0}; /* jansson leaves it alone when its very first allocation fails */
     if (nested_too_deep(p, n)) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: nested too deep");
     r->root = json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
-    if (!r->root && json_error_code(&e) == json_error_out_of_memory) return pn_nomem(r->err, n);
+    if (!r->root && (!e.text[0] || json_error_code(&e) == json_error_out_of_memory)) return pn_nomem(r->err, n);
     if (!r->root) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: line %d: %s", e.line, e.text);
     r->model = json_object_get(r->root, "model");
     r->vocab = json_object_get(r->model, "vocab");

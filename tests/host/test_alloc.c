@@ -99,7 +99,7 @@ static void host_allocator(void **state)
         long n = every_one_fails(&host, &llama_case, 1, onwards, 1);
         printf("llama: %ld allocations\n", n);
         n = every_one_fails(&host, &llama_case, 2, onwards, 1);
-        n = every_one_fails(&host, &seed_case, 1, onwards, 7); /* a prime: over the two passes and models all kinds are met */
+        n = every_one_fails(&host, &seed_case, 1, onwards, 1);
         printf("seed0: %ld allocations\n", n);
     }
 }
@@ -165,6 +165,8 @@ static void any_malloc(void **state)
         watching = false;
         printf("llama: %ld calls of malloc\n", n);
         watching = true;
+        /* Not every one: jansson 2.14 writes past its own string buffer when that cannot grow (doc/dependencies.md), and
+         * this stride steps over those. With 1 the test crashes inside jansson. */
         n = every_one_fails(NULL, &seed_case, 1, onwards, 13);
         watching = false;
         printf("seed0: %ld calls of malloc\n", n);

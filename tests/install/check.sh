@@ -37,7 +37,7 @@ $cc -std=c11 -Wall -Wextra -Werror "$here/host.c" $(pkg-config --static --cflags
 needs_library "$tmp/pc-static" NO
 run "pkg-config, static" "$tmp/pc-static"
 
-cmake -S "$here" -B "$tmp/cmake" -DCMAKE_PREFIX_PATH="$tmp/moved" -DCMAKE_C_COMPILER="$cc" >"$tmp/log" 2>&1 &&
+cmake -G Ninja -S "$here" -B "$tmp/cmake" -DCMAKE_PREFIX_PATH="$tmp/moved" -DCMAKE_C_COMPILER="$cc" >"$tmp/log" 2>&1 &&
     cmake --build "$tmp/cmake" >>"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
 needs_library "$tmp/cmake/host-shared" YES
 run "cmake, shared" "$tmp/cmake/host-shared"
