@@ -340,7 +340,8 @@ PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memor
     "ponder_model_open_fd": 'A GGUF inside an open file: `length` bytes from `offset`; length 0: to the end. The descriptor is duplicated.',
     "ponder_model_open_source": 'A GGUF behind a callback. The struct is copied; what it points to must live as long as the model.',
     "ponder_model_share": 'A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread.',
-    "ponder_model_plan": 'What opening `path` with this config will take, without loading it.',
+    "ponder_model_plan": """What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
+scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less.""",
     "ponder_model_info_i64": 'By id. PONDER_E_UNKNOWN: no such id, or of the other type. Any thread.',
     "ponder_model_info_str": 'Text without a final NUL; cap and *n in bytes.',
     "ponder_tokenizer_open": "A tokenizer.json, a tiktoken rank file (Muse pre-tokeniser and special tokens), or a GGUF's tokenizer.",
