@@ -134,6 +134,13 @@ static void drop_page(pn_sequence *s, int g, uint32_t slot)
     t->bytes[slot] = NULL;
 }
 
+/* Pages that a step was given and then gave up go back: a fork or a saved state must not see them. */
+static void drop_unwritten(pn_sequence *s)
+{
+    for (int g = 0; g < PN_GROUPS; g++)
+        for (uint32_t i = (s->past + PN_KEYS - 1) / PN_KEYS; i < s->slots && s->table[g].page[i]; i++) drop_page(s, g, i);
+}
+
 void pn_sequence_withdraw(pn_sequence *s)
 {
     pn_engine *e = s->e;
@@ -145,6 +152,7 @@ void pn_sequence_withdraw(pn_sequence *s)
     if (s->waiting) e->n_waiting--;
     if (s->hot) e->n_hot--;
     s->waiting = s->hot = s->done = false;
+    drop_unwritten(s);
 }
 
 void pn_sequence_free(pn_sequence *s)
