@@ -112,7 +112,7 @@ with_tsan() {
     # shellcheck disable=SC2086 # none or two words
     CC=gcc build tsan -Db_sanitize=thread -Dwerror=false -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
         LOCPATH=$root/locale TSAN_OPTIONS=halt_on_error=1 $fixed meson test -C "$root/tsan" --print-errorlogs --no-rebuild \
-            --timeout-multiplier 10 --suite base --suite engine
+            --timeout-multiplier 10 --suite base --suite engine --suite session
 }
 without() { # FEATURE
     CC=gcc build "no-$1" "-D$1=disabled" -Doptimization=1 -Ddebug=false &&

@@ -198,13 +198,28 @@ ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t b
 
 /* ---- saved states --------------------------------------------------------------------------------- */
 
+/* Beside the file first, so that a failure leaves an older state whole. */
 static ponder_status write_file(ponder_session *s, const char *path, const pn_buf *b)
 {
-    FILE *f = fopen(path, "wb");
-    if (!f) return pn_fail(&s->err, PONDER_E_IO, "%s: cannot be written", path);
-    bool ok = fwrite(b->p, 1, b->n, f) == b->n;
-    ok = fclose(f) == 0 && ok;
-    return ok ? PONDER_OK : pn_fail(&s->err, PONDER_E_IO, "%s: could not be written whole", path);
+    pn_buf name;
+    pn_buf_init(&name, s->a);
+    pn_buf_puts(&name, path);
+    pn_buf_put(&name, ".part", sizeof ".part");
+    ponder_status st = PONDER_OK;
+    FILE *f = name.failed ? NULL : fopen(name.p, "wb");
+    if (!f) {
+        st = name.failed ? pn_nomem(&s->err, name.n) : pn_fail(&s->err, PONDER_E_IO, "%s: cannot be written", path);
+    } else {
+        bool ok = fwrite(b->p, 1, b->n, f) == b->n;
+        ok = fclose(f) == 0 && ok;
+        ok = ok && rename(name.p, path) == 0;
+        if (!ok) {
+            remove(name.p);
+            st = pn_fail(&s->err, PONDER_E_IO, "%s: could not be written whole", path);
+        }
+    }
+    pn_buf_free(&name);
+    return st;
 }
 
 ponder_status ponder_session_save(ponder_session *s, void *bytes, size_t cap, size_t *n)
