@@ -10,14 +10,16 @@
  *   extra 1 after the base: one vector, bit g belongs to group g
  *   extra 2 after the base: vector i of 2: group 4i + j at bit 2j
  *
- * Written order (matmul_q_c.c is the definition). Per output acc = 0, then for each 32-block in K order
- *   acc = fmaf(t, dx, acc), dx the activation's scale, and t, all sums exact integers, by class:
- *   PN_Q_PLAIN  t = (float)sum(w x) * dw                             dw = d, or d * (float)sc for IQ4_XS
- *   PN_Q_MIN    t = fmaf((float)sum(w x), dw, mw * (float)sum(x))    legacy: dw = d, mw = m; K: d * sc, -(dmin * mn)
- *   PN_Q_HALF   t = fmaf((float)sum1, dw1, (float)sum0 * dw0)        halves of 16, dw = d * (float)sc
- *   PN_Q_2K     t = fmaf((float)B, -dmin, (float)A * d)              A = sc0 sum0 + sc1 sum1, B = mn0 xs0 + mn1 xs1
- *   PN_Q_3K     t = (float)A * d
- * where w is the code less its offset (or its table value). Every integer stays below 2^24, so the conversions are exact. */
+ * Written order (matmul_q_c.c is the definition). A half is k 0..15 or 16..31 of a 32-block (groups 0..3, 4..7): dx its
+ * activations' scale, xs their sum, f = (float)xs * dx, i = sum(w x), with w the code less its offset (or its table value).
+ *   mix(a, b) = fmaf((float)b, dx1, (float)a * dx0)
+ * Per output acc = 0, then for each 32-block in K order, by class:
+ *   PN_Q_PLAIN  acc = fmaf(mix(i0, i1), dw, acc)                     dw = d, or d * (float)sc for IQ4_XS
+ *   PN_Q_MIN    the same, then acc = fmaf(mw, f0 + f1, acc)          legacy: dw = d, mw = m; K: d * sc, -(dmin * mn)
+ *   PN_Q_HALF   acc = fmaf((float)i0 * dx0, dw0, acc), then half 1   dw = d * (float)sc
+ *   PN_Q_3K     acc = fmaf(mix(sc0 i0, sc1 i1), d, acc)
+ *   PN_Q_2K     the same, then acc = fmaf(mw0, f0, acc), then half 1 mw = -(dmin * (float)mn)
+ * Every integer stays below 2^24, so the conversions are exact. */
 #ifndef PN_MATMUL_Q_H
 #define PN_MATMUL_Q_H
 
@@ -80,7 +82,8 @@ typedef void pn_matmul_fn(const pn_matrix *m, uint32_t panel0, uint32_t panel1, 
                           uint32_t col1, float *y, size_t y_stride, void *scratch);
 pn_matmul_fn pn_matmul_q_c, pn_matmul_q_avx2, pn_matmul_q_avx512vnni;
 
-/* d = amax / 127, q = round half to even of x * (127 / amax), clamped to +-127; all zero when 127 / amax overflows. */
+/* Of each half block: d = amax / 127, q = round half to even of x * (127 / amax), clamped to +-127; all zero when
+ * 127 / amax overflows. */
 void pn_acts_put_q_c(pn_acts *a, uint32_t col, const float *x);
 void pn_acts_put_q_avx2(pn_acts *a, uint32_t col, const float *x);
 void pn_acts_put_q_avx512(pn_acts *a, uint32_t col, const float *x);

@@ -1,7 +1,7 @@
 /* The quantised product on AVX2. Half a panel (8 rows) by 4 k is a vector; vpmaddubsw gives 16-bit sums of pairs, which
  * saturate, so each format adds only as many of them as its codes allow before widening:
  *   codes to 3, 7 (2K, 3K)  4 groups: 4 * 2 * 7 * 127 = 7112; widened by multiplying with the half's scale
- *   codes to 15             8 groups: 8 * 2 * 15 * 127 = 30480
+ *   codes to 15             4 groups (a half, as it has its own scale): 4 * 2 * 15 * 127 = 15240
  *   codes to 31             4 groups: 4 * 2 * 31 * 127 = 31496
  *   codes to 63             2 groups: 2 * 2 * 63 * 127 = 32004
  *   signed bytes            1 group: |w| times the activation with w's sign, 2 * 128 * 127 = 32512 */
@@ -9,13 +9,12 @@
 
 #include "tensor/matmul_q_x86.h"
 
-/* Half a panel's 32-block. a, b by class: PLAIN dw; MIN dw, mw; HALF dw0, dw1; 2K d, -dmin; 3K d. */
+/* Half a panel's 32-block. a, b, c by class: PLAIN dw; MIN dw, mw; HALF dw0, dw1; 2K d, mw0, mw1; 3K d. */
 typedef struct block {
     __m256i w[8];       /* codes; |values| of signed types */
     __m256i sign[8];    /* signed types: the values */
-    __m256 a, b;
+    __m256 a, b, c;
     __m256i sc[2];      /* 2K, 3K: each half's scale, twice as 16 bits */
-    __m256i pair;       /* 2K: minima of the two halves as 16 bits, 3K: scales */
 } block;
 
 INLINE bool is_signed(int t) { return t == PN_Q8_0 || is_iq4(t); }
@@ -26,10 +25,10 @@ INLINE __m256 load_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_load_si128
 INLINE __m256 times(__m256 d, __m256i n) { return _mm256_mul_ps(d, _mm256_cvtepi32_ps(n)); }
 INLINE __m256 negative(__m256 v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
 
-/* Two 16-bit numbers a lane. */
-INLINE __m256i pair16(__m256i low, __m256i high)
+/* The low 16 bits of each lane twice. */
+INLINE __m256i twice16(__m256i v)
 {
-    return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(high, 16));
+    return _mm256_or_si256(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(v, 16));
 }
 
 /* Bits from `from` on moved to `to`; the mask cuts neighbours off. */
@@ -79,17 +78,13 @@ INLINE void load_sub(const int t, const uint8_t *sub, __m256 d, __m256 m, block 
         o->a = times(d, load_s8(sub));
     } else if (t == PN_Q2_K) {
         __m256i s0 = load_u8(sub), s1 = load_u8(sub + 16), low = _mm256_set1_epi32(15);
-        o->pair = pair16(_mm256_srli_epi32(s0, 4), _mm256_srli_epi32(s1, 4));
-        s0 = _mm256_and_si256(s0, low);
-        s1 = _mm256_and_si256(s1, low);
-        o->sc[0] = pair16(s0, s0);
-        o->sc[1] = pair16(s1, s1);
-        o->b = negative(m);
+        o->b = negative(times(m, _mm256_srli_epi32(s0, 4)));
+        o->c = negative(times(m, _mm256_srli_epi32(s1, 4)));
+        o->sc[0] = twice16(_mm256_and_si256(s0, low));
+        o->sc[1] = twice16(_mm256_and_si256(s1, low));
     } else if (t == PN_Q3_K) {
-        __m256i s0 = load_s8(sub), s1 = load_s8(sub + 16);
-        o->pair = pair16(s0, s1);
-        o->sc[0] = pair16(s0, s0);
-        o->sc[1] = pair16(s1, s1);
+        o->sc[0] = twice16(load_s8(sub));
+        o->sc[1] = twice16(load_s8(sub + 16));
     }
 }
 
@@ -100,24 +95,32 @@ INLINE void load_block(const int t, const uint8_t *codes, const uint8_t *scales,
     __m256 d = load_f16(scales + 16 * h), m = has_m(t) ? load_f16(scales + 32 + 16 * h) : d;
     load_codes(t, codes + 32 * h, o);
     o->a = d;
-    o->b = m;
+    o->b = o->c = m;
     load_sub(t, sub + 8 * h, d, m, o);
 }
 
-/* What a column brings besides its bytes: see the AVX-512 file. */
-INLINE int32_t prepare(const int t, int32_t s0, int32_t s1)
+/* What a column brings besides its bytes and scales, of each half: the start of the integer sum (3K: of its 16-bit sums
+ * of pairs), and for the minima the float sum (MIN: f[0] of both). */
+typedef struct extra {
+    int32_t start[2];
+    float f[2];
+} extra;
+
+INLINE extra prepare(const int t, const float *d, const int32_t *s)
 {
-    if (class_of(t) == PN_Q_MIN) {
-        float f = (float)(s0 + s1);
-        int32_t b;
-        memcpy(&b, &f, 4);
-        return b;
+    const int offset = t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q6_K ? 32 : t == PN_Q3_K ? 4 : 0;
+    extra e = {.start = {-offset * s[0], -offset * s[1]}};
+    if (t == PN_Q3_K) { /* the other pair's sum starts at 0 */
+        e.start[0] &= 0xffff;
+        e.start[1] &= 0xffff;
     }
-    if (class_of(t) == PN_Q_2K || class_of(t) == PN_Q_3K)
-        return (int32_t)((uint32_t)(s0 & 0xffff) | (uint32_t)s1 << 16);
-    if (class_of(t) == PN_Q_HALF)
-        return -32 * s0;
-    return t == PN_Q4_0 ? -8 * (s0 + s1) : t == PN_Q5_0 ? -16 * (s0 + s1) : 0;
+    if (has_m(t)) {
+        e.f[0] = (float)s[0] * d[0];
+        e.f[1] = (float)s[1] * d[1];
+        if (class_of(t) == PN_Q_MIN)
+            e.f[0] += e.f[1];
+    }
+    return e;
 }
 
 /* Groups [g, g + n) as 16-bit sums of pairs. */
@@ -137,82 +140,67 @@ INLINE __m256i pairs(const int t, const __m256i w[8], const __m256i *sign, const
     return sum;
 }
 
-/* Exact sums of groups [g, g + n), `step` of them before each widening. */
-INLINE __m256i sums(const int t, const __m256i w[8], const __m256i *sign, const int8_t *q, int g, int n, int step,
-                    __m256i start)
+/* A half's exact sums; 2K and 3K: scaled. 16 bits hold 3K's 7112 less 4 * 16 * 127. */
+INLINE __m256i half_sums(const int t, const block *o, const __m256i w[8], const int8_t *q, int half, int32_t first)
 {
+    const int step = is_signed(t) ? 1 : t == PN_Q6_K ? 2 : 4;
     const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-    for (int i = g; i < g + n; i += step)
-        start = _mm256_add_epi32(start, _mm256_madd_epi16(pairs(t, w, sign, q, i, step), ones));
-    return start;
+    __m256i sum = _mm256_set1_epi32(first);
+    if (t == PN_Q2_K)
+        return _mm256_madd_epi16(pairs(t, w, o->sign, q, 4 * half, 4), o->sc[half]);
+    if (t == PN_Q3_K)
+        return _mm256_madd_epi16(_mm256_add_epi16(sum, pairs(t, w, o->sign, q, 4 * half, 4)), o->sc[half]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i += step)
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs(t, w, o->sign, q, 4 * half + i, step), ones));
+    return sum;
 }
 
-/* t of one column (matmul_q.h). */
-INLINE __m256 term(const int t, const block *o, const __m256i w[8], const int8_t *q, int32_t pre, int32_t pre1)
+/* One column's outputs after this 32-block (matmul_q.h). */
+INLINE __m256 column(const int t, const block *o, const __m256i w[8], const int8_t *q, const float *d, const extra *e,
+                     __m256 acc)
 {
-    const int step = is_signed(t) ? 1 : extra_of(t) ? 4 : 8;
-    const __m256i first = _mm256_set1_epi32(pre), zero = _mm256_setzero_si256();
-    switch (class_of(t)) {
-    case PN_Q_MIN: {
-        __m256i sum = sums(t, w, o->sign, q, 0, 8, step, zero);
-        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), o->a, _mm256_mul_ps(o->b, _mm256_castsi256_ps(first)));
-    }
-    case PN_Q_HALF: {
-        __m256i sum = sums(t, w, o->sign, q, 0, 4, 2, first), sum1 = sums(t, w, o->sign, q, 4, 4, 2, _mm256_set1_epi32(pre1));
-        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum1), o->b, times(o->a, sum));
-    }
-    case PN_Q_2K: case PN_Q_3K: {
-        __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(pairs(t, w, o->sign, q, 0, 4), o->sc[0]),
-                                       _mm256_madd_epi16(pairs(t, w, o->sign, q, 4, 4), o->sc[1]));
-        __m256i other = _mm256_madd_epi16(o->pair, first);
-        if (t == PN_Q3_K)
-            return times(o->a, _mm256_sub_epi32(sum, _mm256_slli_epi32(other, 2)));
-        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(other), o->b, times(o->a, sum));
-    }
-    default:
-        return times(o->a, sums(t, w, o->sign, q, 0, 8, step, first));
-    }
+    const __m256 d0 = _mm256_set1_ps(d[0]), d1 = _mm256_set1_ps(d[1]);
+    __m256 u = times(d0, half_sums(t, o, w, q, 0, e->start[0]));
+    __m256i i1 = half_sums(t, o, w, q, 1, e->start[1]);
+    if (t == PN_Q6_K)
+        return _mm256_fmadd_ps(times(d1, i1), o->b, _mm256_fmadd_ps(u, o->a, acc));
+    u = _mm256_fmadd_ps(_mm256_cvtepi32_ps(i1), d1, u);
+    acc = _mm256_fmadd_ps(u, o->a, acc);
+    if (has_m(t))
+        acc = _mm256_fmadd_ps(o->b, _mm256_set1_ps(e->f[0]), acc);
+    if (t == PN_Q2_K)
+        acc = _mm256_fmadd_ps(o->c, _mm256_set1_ps(e->f[1]), acc);
+    return acc;
 }
 
 /* acc: this half panel's 8 rows of column 0. */
-INLINE void block_columns(const int t, const block *o, const pn_q_tile *k, size_t at, const int32_t *pre,
-                          const int32_t *pre1, float *acc)
+INLINE void block_columns(const int t, const block *o, const pn_q_tile *k, size_t at, const extra *e, float *acc)
 {
     const int8_t *q = k->x->q + 32 * at;
-    const float *dx = k->x->d + at;
+    const float *d = k->x->d + 2 * at;
     const uint32_t n = k->n_cols;
     __m256i w[8];
     memcpy(w, o->w, sizeof w);
-    for (uint32_t c = 0; c < n; c++, acc += 32, q += 32) {
-        __m256 v = term(t, o, w, q, pre[c], pre1[c]);
-        _mm256_store_ps(acc, _mm256_fmadd_ps(v, _mm256_set1_ps(dx[c]), _mm256_load_ps(acc)));
-    }
-}
-
-INLINE void prepare_columns(const int t, const pn_q_tile *k, size_t at, int32_t *pre, int32_t *pre1)
-{
-    const int32_t *s = k->x->s + 2 * at;
-    for (uint32_t c = 0; c < k->n_cols; c++) {
-        pre[c] = prepare(t, s[2 * c], s[2 * c + 1]);
-        pre1[c] = class_of(t) == PN_Q_HALF ? -32 * s[2 * c + 1] : 0;
-    }
+    for (uint32_t c = 0; c < n; c++, acc += 32, q += 32)
+        _mm256_store_ps(acc, column(t, o, w, q, d + 2 * c, &e[c], _mm256_load_ps(acc)));
 }
 
 INLINE void columns(const int t, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
-    int32_t pre[PN_Q_COLS], pre1[PN_Q_COLS];
+    extra e[PN_Q_COLS];
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
-            prepare_columns(t, k, at, pre, pre1);
+            for (uint32_t c = 0; c < k->n_cols; c++)
+                e[c] = prepare(t, k->x->d + 2 * (at + c), k->x->s + 2 * (at + c));
             for (uint32_t p = 0; p < k->n_panels; p++) {
                 fetch_ahead(t, codes[p]);
                 for (int h = 0; h < 2; h++) {
                     block o;
                     load_block(t, codes[p], scales[p], j, h, &o);
-                    block_columns(t, &o, k, at, pre, pre1, k->acc + 16 * p + 8 * h);
+                    block_columns(t, &o, k, at, e, k->acc + 16 * p + 8 * h);
                 }
                 codes[p] += code_bytes_of(t);
             }
@@ -260,30 +248,24 @@ INLINE int32_t sum_of(__m256i v)
     return _mm_cvtsi128_si32(_mm_add_epi32(h, _mm_shuffle_epi32(h, 0xb1)));
 }
 
-INLINE void put_block(const float *x, int8_t *q, float *d, int32_t *s)
+INLINE void put_half(const float *x, int8_t *q, float *d, int32_t *s)
 {
-    __m256 v[4], top = _mm256_setzero_ps();
-    __m256i i[4];
-    for (int n = 0; n < 4; n++) {
-        v[n] = _mm256_loadu_ps(x + 8 * n);
-        top = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v[n]), top); /* NaN on the left: skipped */
-    }
-    float amax = top_of(top), id = 127.0f / amax;
+    const __m256 sign = _mm256_set1_ps(-0.0f), v0 = _mm256_loadu_ps(x), v1 = _mm256_loadu_ps(x + 8);
+    __m256 top = _mm256_max_ps(_mm256_andnot_ps(sign, v0), _mm256_setzero_ps()); /* NaN on the left: skipped */
+    float amax = top_of(_mm256_max_ps(_mm256_andnot_ps(sign, v1), top)), id = 127.0f / amax;
     bool ok = id <= FLT_MAX;
+    __m256 scale = _mm256_set1_ps(ok ? id : 0);
+    __m256i i0 = round_clamped(v0, scale), i1 = round_clamped(v1, scale);
     *d = ok ? amax / 127.0f : 0;
-    for (int n = 0; n < 4; n++)
-        i[n] = round_clamped(v[n], _mm256_set1_ps(ok ? id : 0));
-    s[0] = sum_of(_mm256_add_epi32(i[0], i[1]));
-    s[1] = sum_of(_mm256_add_epi32(i[2], i[3]));
-    __m256i all = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
-    all = _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256((void *)q, all);
+    *s = sum_of(_mm256_add_epi32(i0, i1));
+    __m256i all = _mm256_permute4x64_epi64(_mm256_packs_epi32(i0, i1), 0xd8);
+    _mm_storeu_si128((void *)q, _mm_packs_epi16(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1)));
 }
 
 void pn_acts_put_q_avx2(pn_acts *a, uint32_t col, const float *x)
 {
-    for (size_t b = 0; b < a->k / 32; b++) {
-        size_t i = b * a->cap + col;
-        put_block(x + 32 * b, a->q + 32 * i, a->d + i, a->s + 2 * i);
+    for (size_t h = 0; h < a->k / 16; h++) {
+        size_t i = (h / 2 * a->cap + col) * 2 + h % 2;
+        put_half(x + 16 * h, a->q + 16 * i, a->d + i, a->s + i);
     }
 }

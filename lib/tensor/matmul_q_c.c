@@ -44,22 +44,27 @@ static void sums(const wide *o, const int8_t *x, int32_t sum[2][PN_PANEL])
             sum[i / 16][r] += o->w[i][r] * x[i];
 }
 
-static float term(const pn_q_layout *l, const wide *o, int r, int32_t s0, int32_t s1, const int32_t xs[2])
+static float mix(int32_t a, int32_t b, const float dx[2])
+{
+    return fmaf((float)b, dx[1], (float)a * dx[0]);
+}
+
+/* One output after this 32-block; i: sums of the halves, dx and xs: what the activations bring. */
+static float step(const pn_q_layout *l, const wide *o, int r, float acc, int32_t i0, int32_t i1, const float dx[2],
+                  const int32_t xs[2])
 {
     const pn_q_scales *s = &o->s[r];
-    float d = o->d[r], m = o->m[r], dw0 = d * (float)s->sc[0], dw1 = d * (float)s->sc[1];
+    float d = o->d[r], m = o->m[r], dw0 = d * (float)s->sc[0], f0 = (float)xs[0] * dx[0], f1 = (float)xs[1] * dx[1];
     switch ((pn_q_class)l->cls) {
-    case PN_Q_PLAIN: return (float)(s0 + s1) * dw0;
-    case PN_Q_MIN: {
-        float mw = l->sub_rows ? -(m * (float)s->mn[0]) : m;
-        return fmaf((float)(s0 + s1), dw0, mw * (float)(xs[0] + xs[1]));
+    case PN_Q_PLAIN: return fmaf(mix(i0, i1, dx), dw0, acc);
+    case PN_Q_MIN: return fmaf(l->sub_rows ? -(m * (float)s->mn[0]) : m, f0 + f1, fmaf(mix(i0, i1, dx), dw0, acc));
+    case PN_Q_HALF: return fmaf((float)i1 * dx[1], d * (float)s->sc[1], fmaf((float)i0 * dx[0], dw0, acc));
+    case PN_Q_2K: case PN_Q_3K: break;
     }
-    case PN_Q_HALF: return fmaf((float)s1, dw1, (float)s0 * dw0);
-    case PN_Q_2K:
-        return fmaf((float)(s->mn[0] * xs[0] + s->mn[1] * xs[1]), -m, (float)(s->sc[0] * s0 + s->sc[1] * s1) * d);
-    case PN_Q_3K: break;
-    }
-    return (float)(s->sc[0] * s0 + s->sc[1] * s1) * d;
+    acc = fmaf(mix(s->sc[0] * i0, s->sc[1] * i1, dx), d, acc);
+    if (l->cls == PN_Q_3K)
+        return acc;
+    return fmaf(-(m * (float)s->mn[1]), f1, fmaf(-(m * (float)s->mn[0]), f0, acc));
 }
 
 static void block_columns(const pn_q_tile *t, const pn_q_layout *l, const wide *o, size_t b, float *acc)
@@ -69,7 +74,7 @@ static void block_columns(const pn_q_tile *t, const pn_q_layout *l, const wide *
         int32_t sum[2][PN_PANEL];
         sums(o, t->x->q + 32 * at, sum);
         for (int r = 0; r < PN_PANEL; r++)
-            acc[32 * c + r] = fmaf(term(l, o, r, sum[0][r], sum[1][r], t->x->s + 2 * at), t->x->d[at], acc[32 * c + r]);
+            acc[32 * c + r] = step(l, o, r, acc[32 * c + r], sum[0][r], sum[1][r], t->x->d + 2 * at, t->x->s + 2 * at);
     }
 }
 

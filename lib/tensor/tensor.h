@@ -66,8 +66,8 @@ void pn_matrix_row(const pn_matrix *m, uint32_t row, float *dst); /* embedding l
 
 /* ---- activations -------------------------------------------------------------------
  * A batch of up to `cap` columns of K values, in the form the weights' type wants. Float: x[col * k_stride + i].
- * Quantised, block-major: q[(b * cap + col) * 32 + i], d[b * cap + col], and sums of q over each half block
- * (16 values): s[(b * cap + col) * 2 + half], b = K block of 32. */
+ * Quantised, block-major: q[(b * cap + col) * 32 + i], b = K block of 32, and for each half block (16 values) its
+ * scale d[(b * cap + col) * 2 + half] and the sum of its q: s, as d. */
 typedef struct pn_acts {
     size_t k;
     uint32_t cap;

@@ -89,7 +89,7 @@ static double exact(const problem *p, uint32_t row, uint32_t col, double *magnit
         pn_q_scales_of(m->type, part.sub, &s);
         pn_q_part_floats(m->type, &part, w);
         for (int i = 0; i < 32; i++) {
-            double x = (double)p->x.q[32 * at + (size_t)i] * (double)p->x.d[at];
+            double x = (double)p->x.q[32 * at + (size_t)i] * (double)p->x.d[2 * at + (size_t)i / 16];
             double min = fabs((double)pn_f16_to_f32(part.m) * s.mn[i / 16]);
             sum += (double)w[i] * x;
             *magnitude += (fabs((double)w[i]) + 2 * min) * fabs(x);
@@ -98,8 +98,9 @@ static double exact(const problem *p, uint32_t row, uint32_t col, double *magnit
     return sum;
 }
 
-/* A block's term takes at most four roundings, a dequantised weight three, the chain one a block; each is at most 2^-24
- * of something no larger than `magnitude`. */
+/* A block's products take at most three roundings, a dequantised weight three, the chain one a block and one more for each
+ * minimum or second scale; each is at most 2^-24 of something no larger than `magnitude`. They do not all point one way:
+ * one a block and eight is enough for all of them. */
 static void check_reference(pn_type t, uint32_t rows, size_t k, uint32_t cols, uint64_t seed)
 {
     problem p;
@@ -190,7 +191,7 @@ static void fill_column(float *x, size_t k, uint32_t kind, uint64_t *s)
                kind == 4 ? (float)((int)(v * 255) / 2) * 0.5f : v * 1e-41f;
     }
     if (kind == 4)
-        for (size_t i = 0; i < k; i += 32)
+        for (size_t i = 0; i < k; i += 16)
             x[i] = 63.5f; /* id is 2: halves appear exactly */
     if (kind == 6) {
         x[k / 2] = NAN;
@@ -230,19 +231,21 @@ static void test_put(void **state)
         check_put(32 * seed, 20, seed + 50);
     }
     /* The definition on numbers that need no rounding, and a tie. */
-    float x[32] = {[3] = 63.5f, [4] = -63.5f, [5] = 0.25f, [6] = 0.75f, [20] = 10};
+    float x[32] = {[3] = 63.5f, [4] = -63.5f, [5] = 0.25f, [6] = 0.75f, [20] = 31.75f, [21] = -10.125f};
     uint8_t memory[256];
     pn_acts a;
     pn_acts_bind(&a, 32, 1, true, memory);
     pn_acts_put_q_c(&a, 0, x);
     assert_true(a.d[0] == 0.5f);
+    assert_true(a.d[1] == 0.25f);
     assert_int_equal(a.q[3], 127);
     assert_int_equal(a.q[4], -127);
     assert_int_equal(a.q[5], 0);
     assert_int_equal(a.q[6], 2);
-    assert_int_equal(a.q[20], 20);
+    assert_int_equal(a.q[20], 127);
+    assert_int_equal(a.q[21], -40);
     assert_int_equal(a.s[0], 2);
-    assert_int_equal(a.s[1], 20);
+    assert_int_equal(a.s[1], 87);
 }
 
 /* ---- bench ---------------------------------------------------------------------- */
