@@ -110,28 +110,27 @@ INLINE void load_block(const int t, const bool one, const uint8_t *codes, const 
     }
 }
 
-/* What a column of activations brings besides its bytes, of each half: the scale, the start of the integer sum, and for
- * the minima the float sum (MIN: f[0] of both). */
+/* What a column of activations brings, by half: its scale, the start of the integer sum, or for the minima the float sum
+ * (MIN: f[0] of both). */
 typedef struct extra {
-    float d[2];
-    int32_t start[2];
-    float f[2];
+    const float *d;
+    const int32_t *start;
+    const float *f;
 } extra;
 
-INLINE extra prepare(const int t, const bool one, const float *d, const int32_t *s)
+/* The same for n columns; flat arrays, so that this too runs in vectors. */
+INLINE void prepare(const int t, const bool one, uint32_t n, const float *d, const int32_t *s, int32_t *start, float *f)
 {
     const int offset = t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q6_K ? 32 : t == PN_Q3_K ? (one ? 4 : 127) : 128;
-    extra e = {.d = {d[0], d[1]}};
-    if (has_m(t)) {
-        e.f[0] = (float)s[0] * d[0];
-        e.f[1] = (float)s[1] * d[1];
-        if (class_of(t) == PN_Q_MIN)
-            e.f[0] += e.f[1];
-    } else {
-        e.start[0] = -offset * s[0];
-        e.start[1] = -offset * s[1];
+    for (uint32_t i = 0; i < 2 * n; i++) {
+        if (has_m(t))
+            f[i] = (float)s[i] * d[i];
+        else
+            start[i] = -offset * s[i];
     }
-    return e;
+    if (class_of(t) == PN_Q_MIN)
+        for (uint32_t c = 0; c < n; c++)
+            f[2 * c] += f[2 * c + 1];
 }
 
 INLINE __m512i spread4(const int8_t *x)
@@ -187,12 +186,12 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     const int32_t *s = k->x->s + 2 * at;
     float *acc = k->acc;
     const uint32_t n = k->n_cols;
-    extra e[PN_Q_COLS];
-    for (uint32_t c = 0; c < n; c++)
-        e[c] = prepare(t, false, d + 2 * c, s + 2 * c);
+    int32_t start[2 * PN_Q_COLS];
+    float f[2 * PN_Q_COLS];
+    prepare(t, false, n, d, s, start, f);
     for (uint32_t c = 0; c < n; c++, acc += 32, q += 32) {
         __m512 a[2] = {_mm512_load_ps(acc), np > 1 ? _mm512_load_ps(acc + 16) : _mm512_setzero_ps()};
-        column(t, false, np, o, q, &e[c], a);
+        column(t, false, np, o, q, &(extra){d + 2 * c, start + 2 * c, f + 2 * c}, a);
         _mm512_store_ps(acc, a[0]);
         if (np > 1)
             _mm512_store_ps(acc + 16, a[1]);
@@ -206,7 +205,9 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
-            extra e = prepare(t, true, k->x->d + 2 * at, k->x->s + 2 * at);
+            int32_t start[2];
+            float f[2];
+            prepare(t, true, 1, k->x->d + 2 * at, k->x->s + 2 * at, start, f);
             block o[2];
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
@@ -214,7 +215,7 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
                 load_block(t, true, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
-            column(t, true, np, o, k->x->q + 32 * at, &e, acc);
+            column(t, true, np, o, k->x->q + 32 * at, &(extra){k->x->d + 2 * at, start, f}, acc);
         }
         for (int p = 0; p < np; p++)
             scales[p] += scale_bytes_of(t);
