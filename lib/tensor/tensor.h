@@ -3,7 +3,7 @@
  * The written reduction orders (decision 2 of the design; the C reference is the definition):
  *  - float weights (F32, F16, BF16): weights are widened exactly to float; per output, one chain
  *    acc = fmaf(w[k], x[k], acc) for k = 0..K-1 starting from 0.
- *  - block formats: activations are quantised to int8 per 32 values (scale d = amax/127, float; q = round half
+ *  - block formats: activations are quantised to int8 per 16 values (scale d = amax/127, float; q = round half
  *    to even of x * (1/d)); integer sums inside a sub-block are exact; one fmaf a sub-block in K order
  *    (formats with a minimum: two). Each kernel's exact expression stands beside its C reference.
  *  - nothing depends on how many rows, columns, threads or tiles are asked for.
