@@ -35,6 +35,7 @@ ponder_status pn_session_eval(ponder_session *s, const int32_t *ids, size_t n, c
     if ((st = pn_sequence_append(s->seq, ids, n, &s->err)) != PONDER_OK) return st;
     pn_outputs o = {eval->logits, eval->hidden, (uint32_t)eval->layer};
     if (n > 0 && (eval->logits || eval->hidden)) st = pn_sequence_compute(s->seq, &o, &s->err);
+    else if (n > 0) st = pn_sequence_advance(s->seq, 0, &s->err); /* computed all the same: forks rely on it */
     if (st != PONDER_OK) take_back(s, before);
     else s->open_turn = false;
     return st;

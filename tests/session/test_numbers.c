@@ -499,11 +499,24 @@ static void state_of_a_larger_step(void **state)
     leave(&w);
 }
 
+/* An eval that asks for nothing still computes: forks made after it compute nothing of the prefix again. */
+static void eval_for_nothing_one(world *w)
+{
+    ponder_session *s = given(w, 0);
+    ponder_eval nothing = {.size = sizeof nothing};
+    const int64_t before = info(w->m, PONDER_INFO_PREFILLED);
+    OK(ponder_session_eval(s, w->prompt.id, w->prompt.n, &nothing));
+    assert_int_equal(info(w->m, PONDER_INFO_PREFILLED) - before, (int64_t)w->prompt.n);
+    ponder_session_free(s);
+}
+
+static void eval_for_nothing(void **state) { (void)state; each(eval_for_nothing_one); }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eval_is_logits), cmocka_unit_test(hidden_states), cmocka_unit_test(probes), cmocka_unit_test(scores),
-        cmocka_unit_test(score_of_nothing),
+        cmocka_unit_test(score_of_nothing), cmocka_unit_test(eval_for_nothing),
         cmocka_unit_test(embeddings), cmocka_unit_test(rewinds), cmocka_unit_test(forks), cmocka_unit_test(fork_settings),
         cmocka_unit_test(saves), cmocka_unit_test(wrong_states), cmocka_unit_test(state_of_a_larger_step),
     };
