@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the peer that ponder is measured against: llama.cpp, from the source that the crates.io package llama-cpp-sys-4
+# Builds the peer that ponder is measured against: llama.cpp, from the source that the crate llama-cpp-sys-4
 # carries. Needs cargo (only to fetch), cmake and a C++ compiler; about 15 minutes of one core.
 #   sh tests/bench/peer.sh [FOLDER]      FOLDER: build-peer beside this repository's meson.build unless given
 # Afterwards FOLDER/bin has llama-bench, llama-batched-bench, llama-quantize, llama-perplexity, and FOLDER/version the
