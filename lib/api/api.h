@@ -6,6 +6,8 @@
 
 /* The caller's error, when it has one of a size we know. */
 ponder_error *pn_api_error(ponder_error *error);
+/* The config's own, for creations; NULL without a config. */
+ponder_error *pn_api_config_error(ponder_config *c);
 /* PONDER_E_FORK in a child of the process that made the handle. */
 ponder_status pn_api_pid(pid_t pid, ponder_error *err);
 /* Text or bytes to the caller's buffer, the header's rule for variable-length results. */

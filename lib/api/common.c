@@ -16,6 +16,13 @@ ponder_error *pn_api_error(ponder_error *error)
     return error;
 }
 
+ponder_error *pn_api_config_error(ponder_config *c)
+{
+    if (!c) return NULL;
+    pn_error_clear(&c->err);
+    return &c->err;
+}
+
 ponder_status pn_api_pid(pid_t pid, ponder_error *err)
 {
     if (pid == getpid()) return PONDER_OK;

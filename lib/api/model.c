@@ -3,13 +3,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static ponder_error *error_of(ponder_config *c)
-{
-    if (!c) return NULL;
-    pn_error_clear(&c->err);
-    return &c->err;
-}
-
 /* ---- opening ---------------------------------------------------------------------------------- */
 
 static ponder_status from_path(pn_checkpoint **out, const void *how, const ponder_alloc *a, ponder_error *err)
@@ -56,7 +49,7 @@ static ponder_status open_model(ponder_model **out, pn_opener open, const void *
 {
     pn_fenv fenv;
     pn_fenv_enter(&fenv);
-    ponder_status st = pn_model_open(out, open, how, c, error_of(c));
+    ponder_status st = pn_model_open(out, open, how, c, pn_api_config_error(c));
     pn_fenv_leave(&fenv);
     if (st != PONDER_OK && c && c->log) c->log(c->log_user, 1, c->err.text);
     return st;
@@ -66,7 +59,7 @@ ponder_status ponder_model_open(ponder_model **out, const char *path, ponder_con
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    if (!path) return pn_fail(error_of(c), PONDER_E_ARGUMENT, "path: NULL");
+    if (!path) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "path: NULL");
     return open_model(out, from_path, path, c);
 }
 
@@ -74,7 +67,7 @@ ponder_status ponder_model_open_memory(ponder_model **out, const void *bytes, si
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    if (!bytes) return pn_fail(error_of(c), PONDER_E_ARGUMENT, "bytes: NULL");
+    if (!bytes) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "bytes: NULL");
     return open_model(out, from_memory, &(span){.p = bytes, .n = n}, c);
 }
 
@@ -89,7 +82,7 @@ ponder_status ponder_model_open_source(ponder_model **out, const ponder_source *
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    if (!pn_api_struct(source, sizeof *source) || !source->read) return pn_fail(error_of(c), PONDER_E_ARGUMENT, "source: size or read is missing");
+    if (!pn_api_struct(source, sizeof *source) || !source->read) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "source: size or read is missing");
     return open_model(out, from_callback, source, c);
 }
 
@@ -103,16 +96,16 @@ ponder_status ponder_model_share(ponder_model **out, ponder_model *m, ponder_con
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    if (!m) return pn_fail(error_of(c), PONDER_E_ARGUMENT, "model: NULL");
-    ponder_status st = pn_api_pid(m->pid, error_of(c));
-    return st == PONDER_OK ? pn_model_share(out, m, c, error_of(c)) : st;
+    if (!m) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "model: NULL");
+    ponder_status st = pn_api_pid(m->pid, pn_api_config_error(c));
+    return st == PONDER_OK ? pn_model_share(out, m, c, pn_api_config_error(c)) : st;
 }
 
 ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_config *c)
 {
-    if (!pn_api_struct(out, sizeof *out) || !path) return pn_fail(error_of(c), PONDER_E_ARGUMENT, "NULL, or a struct without its size");
+    if (!pn_api_struct(out, sizeof *out) || !path) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "NULL, or a struct without its size");
     ponder_plan plan = {.size = sizeof plan};
-    ponder_status st = pn_model_plan(&plan, path, c, error_of(c));
+    ponder_status st = pn_model_plan(&plan, path, c, pn_api_config_error(c));
     if (st == PONDER_OK) pn_api_write(out, &plan, sizeof plan);
     return st;
 }

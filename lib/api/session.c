@@ -3,18 +3,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static ponder_error *error_of(ponder_config *c)
-{
-    if (!c) return NULL;
-    pn_error_clear(&c->err);
-    return &c->err;
-}
-
 ponder_status ponder_session_new(ponder_session **out, ponder_model *m, ponder_config *c)
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    ponder_error *err = error_of(c);
+    ponder_error *err = pn_api_config_error(c);
     if (!m) return pn_fail(err, PONDER_E_ARGUMENT, "model: NULL");
     ponder_status st = pn_api_pid(m->pid, err);
     return st == PONDER_OK ? pn_session_new(out, m, c, err) : st;

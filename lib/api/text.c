@@ -7,8 +7,7 @@ ponder_status ponder_tokenizer_open(ponder_tokenizer **out, const char *path, po
 {
     if (!out) return PONDER_E_ARGUMENT;
     *out = NULL;
-    ponder_error *err = c ? &c->err : NULL;
-    pn_error_clear(err);
+    ponder_error *err = pn_api_config_error(c);
     if (!path) return pn_fail(err, PONDER_E_ARGUMENT, "path: NULL");
     const ponder_alloc *a = c && c->alloc.alloc ? &c->alloc : NULL;
     ponder_tokenizer *t = pn_zalloc(a, sizeof *t);

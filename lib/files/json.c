@@ -4,30 +4,10 @@
  * No configuration is nested deeper than this. */
 enum { MAX_DEPTH = 32 };
 
-static bool too_deep(const char *p, size_t n)
-{
-    size_t depth = 0;
-    bool text = false;
-    for (size_t i = 0; i < n; i++) {
-        char c = p[i];
-        if (text) {
-            if (c == '\\') i++;
-            else if (c == '"') text = false;
-        } else if (c == '"') {
-            text = true;
-        } else if (c == '[' || c == '{') {
-            if (++depth > MAX_DEPTH) return true;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-        }
-    }
-    return false;
-}
-
 ponder_status pn_json_parse(json_t **out, const void *p, size_t n, bool big_numbers, const char *what, ponder_error *err)
 {
     *out = NULL;
-    if (too_deep(p, n)) return pn_fail(err, PONDER_E_FORMAT, "%s: nested deeper than %d levels", what, MAX_DEPTH);
+    if (!pn_json_depth_ok(p, n, MAX_DEPTH)) return pn_fail(err, PONDER_E_FORMAT, "%s: nested deeper than %d levels", what, MAX_DEPTH);
     json_error_t e = {0}; /* jansson leaves it alone when its very first allocation fails */
     /* Integers beyond 64 bits occur (model_max_length): as reals they do no harm. */
     *out = json_loadb(p, n, big_numbers ? JSON_DECODE_INT_AS_REAL : 0, &e);

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 
-enum { MAX_NESTING = 64 };
+enum { MAX_NESTING = 64 }; /* jansson descends by recursion, for which a small stack has no room */
 
 typedef struct reader {
     const ponder_alloc *a;
@@ -41,30 +41,10 @@ static ponder_status unsupported(const reader *r, const char *what, const json_t
     return pn_fail(r->err, PONDER_E_UNSUPPORTED, "tokenizer.json: %s \"%.*s\"", what, (int)PN_MIN(s.n, 80), s.p);
 }
 
-/* jansson descends by recursion, for which a small stack has no room. */
-static bool nested_too_deep(const char *p, size_t n)
-{
-    size_t depth = 0;
-    bool string = false;
-    for (size_t i = 0; i < n; i++) {
-        if (string) {
-            if (p[i] == '\\') i++;
-            else if (p[i] == '"') string = false;
-        } else if (p[i] == '"') {
-            string = true;
-        } else if (p[i] == '[' || p[i] == '{') {
-            if (++depth > MAX_NESTING) return true;
-        } else if ((p[i] == ']' || p[i] == '}') && depth > 0) {
-            depth--;
-        }
-    }
-    return false;
-}
-
 static ponder_status parse(reader *r, const char *p, size_t n)
 {
     json_error_t e = {0}; /* jansson leaves it alone when its very first allocation fails */
-    if (nested_too_deep(p, n)) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: nested too deep");
+    if (!pn_json_depth_ok(p, n, MAX_NESTING)) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: nested too deep");
     r->root = json_loadb(p, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!r->root && (!e.text[0] || json_error_code(&e) == json_error_out_of_memory)) return pn_nomem(r->err, n);
     if (!r->root) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: line %d: %s", e.line, e.text);
