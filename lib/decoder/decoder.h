@@ -3,33 +3,11 @@
 #ifndef PN_DECODER_H
 #define PN_DECODER_H
 
-#include "base/base.h"
+#include "base/work.h"
 #include "files/files.h"
-#include "tensor/tensor.h"
+#include "tensor/products.h"
 
 /* ---- weights ------------------------------------------------------------------ */
-
-/* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,
- * repacked, later read on demand) stays this room's business. batch 0: not there. */
-typedef struct pn_weight {
-    pn_matrix first;          /* of expert 0 */
-    uint32_t batch;
-    size_t packed_stride, raw_stride;
-} pn_weight;
-
-static inline pn_matrix pn_weight_pin(const pn_weight *w, uint32_t expert)
-{
-    pn_matrix m = w->first;
-    if (m.packed) m.packed = (const uint8_t *)m.packed + expert * w->packed_stride;
-    if (m.raw) m.raw = (const uint8_t *)m.raw + expert * w->raw_stride;
-    return m;
-}
-
-static inline void pn_weight_unpin(const pn_weight *w, uint32_t expert)
-{
-    (void)w;
-    (void)expert;
-}
 
 /* Layers share pages with the layers that keep the same positions. */
 enum { PN_FULL = 0, PN_SLIDING = 1, PN_GROUPS = 2 };
@@ -125,15 +103,7 @@ size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64
 
 /* Lays the runs out as columns; they must stay valid until the step ends. Sums of n and n_out within the limits. */
 void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs);
-uint32_t pn_program_ops(const pn_program *p);
-/* Enters an operation: how many tiles it has for this batch (0: skip). One thread, all earlier tiles done. */
-uint32_t pn_program_enter(pn_program *p, uint32_t op);
-/* Computes one tile: at most about a quarter of a millisecond of one core. Any thread, any order within the operation. */
-void pn_program_tile(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);
-/* After the last tile of `op`: the operation to enter next (attention goes round while spans are left). */
-uint32_t pn_program_next(pn_program *p, uint32_t op);
-
-/* sin and cos in double precision for |x| < 2^30: the same bits whatever the machine's C library. */
-void pn_sincos(double x, double *s, double *c);
+/* The step as work: its operations in order (attention goes round while spans are left). */
+pn_work pn_program_work(pn_program *p);
 
 #endif

@@ -1,73 +1,7 @@
-/* Matrix products and the elementwise operations between them. */
+/* The operations between the matrix products, column by column. */
 #include "decoder/program.h"
 
 #include <math.h>
-
-/* ---- products ------------------------------------------------------------------------ */
-
-/* A tile is bounded by its work (multiply-adds at about a third of a core's peak) and by the weight bytes it reads. */
-enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 3 << 20, TILES_A_THREAD = 4, COLUMN_STEP = 16 };
-
-static uint32_t panels_of(const pn_weight *w) { return (w->first.rows + PN_PANEL - 1) / PN_PANEL; }
-
-/* Columns a tile: all of them while a panel of them stays within the bound. */
-static uint32_t columns_a_tile(uint32_t columns, size_t k, size_t macs)
-{
-    size_t most = macs / (PN_PANEL * k) / COLUMN_STEP * COLUMN_STEP;
-    if (most < COLUMN_STEP) most = COLUMN_STEP;
-    if (columns <= most) return columns;
-    uint32_t chunks = (uint32_t)((columns + most - 1) / most);
-    uint32_t even = (columns + chunks - 1) / chunks;
-    return (even + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP;
-}
-
-uint32_t pn_enter_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n)
-{
-    pn_cut *c = &p->cut;
-    if (columns == 0) return 0;
-    uint32_t panels = 0;
-    size_t panel_bytes = 1, macs = TILE_MACS_Q;
-    for (uint32_t i = 0; i < n; i++) {
-        const pn_weight *w = products[i].w;
-        if (!w->batch) continue;
-        c->product[c->n_products++] = products[i];
-        panels += panels_of(w);
-        panel_bytes = PN_MAX(panel_bytes, pn_panel_bytes(w->first.type, w->first.k));
-        if (pn_type_is_float(w->first.type)) macs = TILE_MACS_F;
-    }
-    c->in = in;
-    c->total_columns = columns;
-    c->columns = columns_a_tile(columns, in->width, macs);
-    size_t most = PN_MIN(TILE_BYTES / panel_bytes, macs / (PN_PANEL * in->width * c->columns));
-    most = PN_MIN(most, (size_t)panels / (TILES_A_THREAD * p->limits.threads));
-    c->panels = (uint32_t)PN_MAX(most, (size_t)1);
-    for (uint32_t i = 0; i < c->n_products; i++) {
-        c->product_tiles[i] = (panels_of(c->product[i].w) + c->panels - 1) / c->panels;
-        c->chunk_tiles += c->product_tiles[i];
-    }
-    return c->chunk_tiles * ((columns + c->columns - 1) / c->columns);
-}
-
-void pn_tile_products(pn_program *p, uint32_t tile, uint32_t thread)
-{
-    const pn_cut *c = &p->cut;
-    uint32_t chunk = tile / c->chunk_tiles, at = tile % c->chunk_tiles, i = 0;
-    while (at >= c->product_tiles[i]) at -= c->product_tiles[i++];
-    const pn_product *job = &c->product[i];
-    uint32_t panel0 = at * c->panels, panel1 = PN_MIN(panel0 + c->panels, panels_of(job->w));
-    uint32_t col0 = chunk * c->columns, col1 = PN_MIN(col0 + c->columns, c->total_columns);
-    const pn_acts *acts = pn_type_is_float(job->w->first.type) ? &c->in->f : &c->in->q;
-    pn_matrix m = pn_weight_pin(job->w, 0);
-    p->k.matmul(&m, panel0, panel1, acts, col0, col1, job->y, m.rows, p->scratch + thread * p->scratch_bytes);
-    pn_weight_unpin(job->w, 0);
-}
-
-/* ---- by column ------------------------------------------------------------------------ */
-
-void pn_slot_put(const pn_program *p, pn_slot *s, uint32_t col)
-{
-    if (s->q.q) p->k.acts_put(&s->q, col, s->x + col * s->width);
-}
 
 static void rope_table(const pn_program *p, float *to, const float *freq, uint32_t pos)
 {
@@ -84,7 +18,7 @@ static void norm_in(pn_program *p, const float *weight, uint32_t col)
 {
     const size_t w = p->d->width;
     p->k.norm(PN_NORM_PLAIN, p->in.x + col * w, p->x + col * w, weight, w, p->d->eps);
-    pn_slot_put(p, &p->in, col);
+    pn_slot_put(&p->k, &p->in, col);
 }
 
 void pn_tile_embed(pn_program *p, uint32_t col)
@@ -148,7 +82,7 @@ void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col)
         if (d->head_norm) p->k.norm(PN_NORM_PLAIN, a + h * d->head_dim, a + h * d->head_dim, NULL, d->head_dim, d->eps);
     }
     if (l->g.batch) p->k.sigmoid_mul(a, a, p->g + col * n, n);
-    pn_slot_put(p, &p->attn, col);
+    pn_slot_put(&p->k, &p->attn, col);
 }
 
 static void post_norm(const pn_program *p, pn_norm_use use, float *t, const float *weight)
@@ -182,7 +116,7 @@ void pn_tile_activate(pn_program *p, uint32_t col)
     if (p->d->act == PN_ACT_SILU) p->k.silu_mul(g, g, u, n);
     else if (p->d->act == PN_ACT_GELU_TANH) p->k.gelu_tanh_mul(g, g, u, n);
     else p->k.gelu_mul(g, g, u, n);
-    pn_slot_put(p, &p->ff, col);
+    pn_slot_put(&p->k, &p->ff, col);
 }
 
 void pn_tile_end(pn_program *p, uint32_t op, uint32_t col)
@@ -205,7 +139,7 @@ void pn_tile_final_norm(pn_program *p, uint32_t out)
     p->k.norm(PN_NORM_PLAIN, y, p->x + col * width, p->n->norm, width, p->d->eps);
     const pn_run *r = &p->runs[p->run_of[col]];
     if (r->hidden && r->hidden_layer == p->d->layers) memcpy(r->hidden + (out - r->out) * width, y, width * sizeof(float));
-    pn_slot_put(p, &p->out, out);
+    pn_slot_put(&p->k, &p->out, out);
 }
 
 void pn_tile_logits(pn_program *p, uint32_t out)

@@ -130,7 +130,7 @@ uint32_t pn_enter_join(pn_program *p, uint32_t op)
         extent e = spans_of(p, l, &p->runs[r]);
         any |= e.end - e.first > 1;
     }
-    return any ? pn_cut_columns(p, p->columns, (size_t)p->d->heads * p->d->head_dim * p->spans_a_round) : 0;
+    return any ? pn_cut_columns(&p->cut, p->columns, (size_t)p->d->heads * p->d->head_dim * p->spans_a_round) : 0;
 }
 
 void pn_tile_join(pn_program *p, uint32_t op, uint32_t col)

@@ -72,7 +72,7 @@ void pn_tile_gather(pn_program *p, uint32_t row)
 {
     size_t w = p->d->expert_width;
     memcpy(p->rows.x + row * w, p->latent + p->row_col[row] * w, w * sizeof(float));
-    pn_slot_put(p, &p->rows, row);
+    pn_slot_put(&p->k, &p->rows, row);
 }
 
 /* ---- products, expert by expert -------------------------------------------------------- */
@@ -120,7 +120,7 @@ void pn_tile_experts_activate(pn_program *p, uint32_t row)
     size_t n = p->d->expert_ff;
     float *g = p->hidden.x + row * n;
     p->k.silu_mul(g, g, p->row_up + row * n, n);
-    pn_slot_put(p, &p->hidden, row);
+    pn_slot_put(&p->k, &p->hidden, row);
 }
 
 /* Each expert's output alone goes through the norm, then its weight; the sum runs in expert order. */
@@ -135,5 +135,5 @@ void pn_tile_combine(pn_program *p, const pn_layer *l, uint32_t col)
         p->k.norm(PN_NORM_INPUT, y, y, l->post_expert_norm, w, d->post_eps);
         p->k.axpy(sum, p->chosen_weight[first + i], y, w);
     }
-    pn_slot_put(p, &p->joined, col);
+    pn_slot_put(&p->k, &p->joined, col);
 }

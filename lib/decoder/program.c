@@ -38,34 +38,9 @@ static size_t ops_bytes(const pn_description *d)
 
 /* ---- working memory: one walk counts, the next hands out --------------------------------- */
 
-typedef struct arena {
-    uint8_t *base;
-    size_t at;
-} arena;
-
-static void *give(arena *a, size_t n, size_t size)
-{
-    void *p = a->base ? a->base + a->at : NULL;
-    a->at += (n * size + 63) / 64 * 64;
-    return p;
-}
-
-static float *give_floats(arena *a, size_t n) { return give(a, n, sizeof(float)); }
-
 typedef struct quantised_reads {
     bool in, attn, ff, out, rows, hidden, joined; /* some matrix that reads the slot is quantised */
 } quantised_reads;
-
-static void give_slot(arena *a, pn_slot *s, size_t width, uint32_t cap, bool quantised)
-{
-    float *x = give_floats(a, width * cap);
-    uint8_t *q = quantised ? give(a, pn_acts_bytes(width, cap, true), 1) : NULL;
-    if (!a->base) return;
-    s->x = x;
-    s->width = width;
-    s->f = (pn_acts){.k = width, .cap = cap, .x = x, .k_stride = width};
-    if (quantised) pn_acts_bind(&s->q, width, cap, true, q);
-}
 
 static bool sparse_layers(const pn_description *d)
 {
@@ -81,22 +56,22 @@ static bool dense_layers(const pn_description *d)
     return false;
 }
 
-static void give_experts(arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
+static void give_experts(pn_arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
 {
     uint32_t rows = m->columns * d->experts_used;
-    p->router = give_floats(a, (size_t)m->columns * d->experts);
-    p->latent = give_floats(a, (size_t)m->columns * d->expert_width);
-    give_slot(a, &p->rows, d->expert_width, rows, r->rows);
-    give_slot(a, &p->hidden, d->expert_ff, rows, r->hidden);
-    give_slot(a, &p->joined, d->expert_width, m->columns, r->joined);
-    p->row_up = give_floats(a, (size_t)rows * d->expert_ff);
-    p->row_out = give_floats(a, (size_t)rows * d->expert_width);
-    p->chosen = give(a, rows, sizeof(uint32_t));
-    p->chosen_weight = give_floats(a, rows);
-    p->row_of = give(a, rows, sizeof(uint32_t));
-    p->row_col = give(a, rows, sizeof(uint32_t));
-    p->expert_from = give(a, (size_t)d->experts + 1, sizeof(uint32_t));
-    p->active = give(a, d->experts, sizeof(uint32_t));
+    p->router = pn_arena_floats(a, (size_t)m->columns * d->experts);
+    p->latent = pn_arena_floats(a, (size_t)m->columns * d->expert_width);
+    pn_arena_slot(a, &p->rows, d->expert_width, rows, r->rows);
+    pn_arena_slot(a, &p->hidden, d->expert_ff, rows, r->hidden);
+    pn_arena_slot(a, &p->joined, d->expert_width, m->columns, r->joined);
+    p->row_up = pn_arena_floats(a, (size_t)rows * d->expert_ff);
+    p->row_out = pn_arena_floats(a, (size_t)rows * d->expert_width);
+    p->chosen = pn_arena_give(a, rows, sizeof(uint32_t));
+    p->chosen_weight = pn_arena_floats(a, rows);
+    p->row_of = pn_arena_give(a, rows, sizeof(uint32_t));
+    p->row_col = pn_arena_give(a, rows, sizeof(uint32_t));
+    p->expert_from = pn_arena_give(a, (size_t)d->experts + 1, sizeof(uint32_t));
+    p->active = pn_arena_give(a, d->experts, sizeof(uint32_t));
 }
 
 /* Spans of one round share the slots; at least one span of every query must fit. */
@@ -106,35 +81,35 @@ static uint32_t part_slots(const pn_description *d, const pn_limits *m)
     return PN_MAX(queries, least);
 }
 
-static void give_all(arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
+static void give_all(pn_arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
 {
     size_t cols = m->columns, heads = (size_t)d->heads * d->head_dim, kv = (size_t)d->kv_heads * d->head_dim;
-    p->x = give_floats(a, cols * d->width);
-    p->q = give_floats(a, cols * heads);
-    p->kk = give_floats(a, cols * kv);
-    p->v = give_floats(a, cols * kv);
-    p->g = give_floats(a, d->gate ? cols * heads : 0);
-    p->t = give_floats(a, cols * d->width);
-    p->rope = give_floats(a, cols * 2 * d->rot_dim);
-    give_slot(a, &p->in, d->width, m->columns, r->in);
-    give_slot(a, &p->attn, heads, m->columns, r->attn);
+    p->x = pn_arena_floats(a, cols * d->width);
+    p->q = pn_arena_floats(a, cols * heads);
+    p->kk = pn_arena_floats(a, cols * kv);
+    p->v = pn_arena_floats(a, cols * kv);
+    p->g = pn_arena_floats(a, d->gate ? cols * heads : 0);
+    p->t = pn_arena_floats(a, cols * d->width);
+    p->rope = pn_arena_floats(a, cols * 2 * d->rot_dim);
+    pn_arena_slot(a, &p->in, d->width, m->columns, r->in);
+    pn_arena_slot(a, &p->attn, heads, m->columns, r->attn);
     if (dense_layers(d)) {
-        give_slot(a, &p->ff, d->ff, m->columns, r->ff);
-        p->up = give_floats(a, cols * d->ff);
+        pn_arena_slot(a, &p->ff, d->ff, m->columns, r->ff);
+        p->up = pn_arena_floats(a, cols * d->ff);
     }
-    give_slot(a, &p->out, d->width, m->outputs, r->out);
-    p->logits = give_floats(a, (size_t)m->outputs * d->vocab);
-    p->state_m = give_floats(a, cols * d->heads);
-    p->state_l = give_floats(a, cols * d->heads);
+    pn_arena_slot(a, &p->out, d->width, m->outputs, r->out);
+    p->logits = pn_arena_floats(a, (size_t)m->outputs * d->vocab);
+    p->state_m = pn_arena_floats(a, cols * d->heads);
+    p->state_l = pn_arena_floats(a, cols * d->heads);
     p->part_slots = part_slots(d, m);
-    p->part_m = give_floats(a, p->part_slots);
-    p->part_l = give_floats(a, p->part_slots);
-    p->part_o = give_floats(a, (size_t)p->part_slots * d->head_dim);
-    p->run_of = give(a, cols, sizeof(uint16_t));
-    p->col_of = give(a, m->outputs, sizeof(uint32_t));
+    p->part_m = pn_arena_floats(a, p->part_slots);
+    p->part_l = pn_arena_floats(a, p->part_slots);
+    p->part_o = pn_arena_floats(a, (size_t)p->part_slots * d->head_dim);
+    p->run_of = pn_arena_give(a, cols, sizeof(uint16_t));
+    p->col_of = pn_arena_give(a, m->outputs, sizeof(uint32_t));
     if (sparse_layers(d)) give_experts(a, p, d, m, r);
     p->scratch_bytes = (pn_scratch_bytes(d->head_dim) + 64 * sizeof(pn_attn_query) + 63) / 64 * 64;
-    p->scratch = give(a, m->threads, p->scratch_bytes);
+    p->scratch = pn_arena_give(a, m->threads, p->scratch_bytes);
 }
 
 static bool any(uint64_t roles, const pn_role *role, size_t n)
@@ -155,7 +130,7 @@ size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64
         .joined = ANY(roles, PN_W_LATENT_UP),
     };
     pn_program p;
-    arena a = {0};
+    pn_arena a = {0};
     give_all(&a, &p, d, limits, &reads);
     return a.at + ops_bytes(d) + sizeof p;
 }
@@ -191,7 +166,7 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
     p->limits = *limits;
     p->a = a;
     quantised_reads reads = find_reads(n);
-    arena count = {0};
+    pn_arena count = {0};
     give_all(&count, p, p->d, limits, &reads);
     p->bytes = count.at;
     p->memory = pn_alloc_aligned(a, p->bytes, 64);
@@ -200,7 +175,7 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
         pn_program_free(p);
         return st;
     }
-    arena give_out = {.base = p->memory};
+    pn_arena give_out = {.base = p->memory};
     give_all(&give_out, p, p->d, limits, &reads);
     *out = p;
     return PONDER_OK;
@@ -229,16 +204,9 @@ void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs)
     }
 }
 
-uint32_t pn_program_ops(const pn_program *p) { return p->n_ops; }
-
-/* About 50 microseconds of elementwise work a tile. */
-uint32_t pn_cut_columns(pn_program *p, uint32_t n, size_t values)
+static uint32_t cut_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n)
 {
-    enum { VALUES_A_TILE = 32768 };
-    size_t columns = values ? VALUES_A_TILE / values : n;
-    p->cut.columns = (uint32_t)PN_MIN(PN_MAX(columns, (size_t)1), (size_t)PN_MAX(n, 1u));
-    p->cut.total_columns = n;
-    return (n + p->cut.columns - 1) / p->cut.columns;
+    return pn_cut_products(&p->cut, in, columns, products, n, p->limits.threads);
 }
 
 static uint32_t enter_matrices(pn_program *p, uint32_t op)
@@ -246,15 +214,15 @@ static uint32_t enter_matrices(pn_program *p, uint32_t op)
     const pn_layer *l = pn_op_layer(p, op);
     switch (p->ops[op].kind) {
     case PN_OP_QKV:
-        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->q, p->q}, {&l->k, p->kk}, {&l->v, p->v}, {&l->g, p->g}}, 4);
-    case PN_OP_O: return pn_enter_products(p, &p->attn, p->columns, (pn_product[]){{&l->o, p->t}}, 1);
+        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->q, p->q}, {&l->k, p->kk}, {&l->v, p->v}, {&l->g, p->g}}, 4);
+    case PN_OP_O: return cut_products(p, &p->attn, p->columns, (pn_product[]){{&l->o, p->t}}, 1);
     case PN_OP_GATE_UP:
-        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->gate, p->ff.x}, {&l->up, p->up}}, 2);
-    case PN_OP_DOWN: return pn_enter_products(p, &p->ff, p->columns, (pn_product[]){{&l->down, p->t}}, 1);
+        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->gate, p->ff.x}, {&l->up, p->up}}, 2);
+    case PN_OP_DOWN: return cut_products(p, &p->ff, p->columns, (pn_product[]){{&l->down, p->t}}, 1);
     case PN_OP_ROUTER:
-        return pn_enter_products(p, &p->in, p->columns, (pn_product[]){{&l->router, p->router}, {&l->latent_down, p->latent}}, 2);
-    case PN_OP_LATENT_UP: return pn_enter_products(p, &p->joined, p->columns, (pn_product[]){{&l->latent_up, p->t}}, 1);
-    default: return pn_enter_products(p, &p->out, p->outputs, (pn_product[]){{pn_network_head(p->n), p->logits}}, 1);
+        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->router, p->router}, {&l->latent_down, p->latent}}, 2);
+    case PN_OP_LATENT_UP: return cut_products(p, &p->joined, p->columns, (pn_product[]){{&l->latent_up, p->t}}, 1);
+    default: return cut_products(p, &p->out, p->outputs, (pn_product[]){{pn_network_head(p->n), p->logits}}, 1);
     }
 }
 
@@ -272,27 +240,27 @@ static uint32_t enter(pn_program *p, uint32_t op)
     case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP:
         return enter_matrices(p, op);
     case PN_OP_HEAD: return any_logits(p) ? enter_matrices(p, op) : 0;
-    case PN_OP_LOGITS: return any_logits(p) ? pn_cut_columns(p, p->outputs, d->vocab) : 0;
-    case PN_OP_FINAL_NORM: return pn_cut_columns(p, p->outputs, d->width);
+    case PN_OP_LOGITS: return any_logits(p) ? pn_cut_columns(&p->cut, p->outputs, d->vocab) : 0;
+    case PN_OP_FINAL_NORM: return pn_cut_columns(&p->cut, p->outputs, d->width);
     case PN_OP_ATTEND: return pn_enter_attend(p, op);
     case PN_OP_JOIN: return pn_enter_join(p, op);
-    case PN_OP_HEADS: case PN_OP_ATTENDED: return pn_cut_columns(p, p->columns, (size_t)d->heads * d->head_dim * 2);
-    case PN_OP_ACTIVATE: return pn_cut_columns(p, p->columns, d->ff);
+    case PN_OP_HEADS: case PN_OP_ATTENDED: return pn_cut_columns(&p->cut, p->columns, (size_t)d->heads * d->head_dim * 2);
+    case PN_OP_ACTIVATE: return pn_cut_columns(&p->cut, p->columns, d->ff);
     case PN_OP_SORT: return 1;
-    case PN_OP_GATHER: return pn_cut_columns(p, p->columns * d->experts_used, d->expert_width);
-    case PN_OP_EXPERTS_ACTIVATE: return pn_cut_columns(p, p->columns * d->experts_used, d->expert_ff);
+    case PN_OP_GATHER: return pn_cut_columns(&p->cut, p->columns * d->experts_used, d->expert_width);
+    case PN_OP_EXPERTS_ACTIVATE: return pn_cut_columns(&p->cut, p->columns * d->experts_used, d->expert_ff);
     case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: return pn_enter_experts(p, op);
-    case PN_OP_ROUTE: return pn_cut_columns(p, p->columns, (size_t)d->experts * 4 + d->expert_width);
-    case PN_OP_COMBINE: return pn_cut_columns(p, p->columns, (size_t)d->expert_width * d->experts_used);
-    default: return pn_cut_columns(p, p->columns, (size_t)d->width * 3);
+    case PN_OP_ROUTE: return pn_cut_columns(&p->cut, p->columns, (size_t)d->experts * 4 + d->expert_width);
+    case PN_OP_COMBINE: return pn_cut_columns(&p->cut, p->columns, (size_t)d->expert_width * d->experts_used);
+    default: return pn_cut_columns(&p->cut, p->columns, (size_t)d->width * 3);
     }
 }
 
-uint32_t pn_program_enter(pn_program *p, uint32_t op)
+static uint32_t work_enter(void *self, uint32_t op)
 {
+    pn_program *p = self;
     p->cut = (pn_cut){0};
-    p->cut.tiles = enter(p, op);
-    return p->cut.tiles;
+    return enter(p, op);
 }
 
 static void column(pn_program *p, uint32_t op, uint32_t col)
@@ -316,11 +284,12 @@ static void column(pn_program *p, uint32_t op, uint32_t col)
     }
 }
 
-void pn_program_tile(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread)
+static void work_tile(void *self, uint32_t op, uint32_t tile, uint32_t thread)
 {
+    pn_program *p = self;
     switch (p->ops[op].kind) {
     case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP: case PN_OP_HEAD:
-        pn_tile_products(p, tile, thread);
+        pn_tile_products(&p->cut, &p->k, tile, p->scratch + thread * p->scratch_bytes);
         return;
     case PN_OP_ATTEND: pn_tile_attend(p, op, tile, thread); return;
     case PN_OP_SORT: pn_tile_sort(p); return;
@@ -331,9 +300,12 @@ void pn_program_tile(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread)
     for (uint32_t c = from; c < to; c++) column(p, op, c);
 }
 
-uint32_t pn_program_next(pn_program *p, uint32_t op)
+static uint32_t work_next(void *self, uint32_t op)
 {
+    pn_program *p = self;
     if (p->ops[op].kind != PN_OP_JOIN) return op + 1;
     if (pn_attend_again(p, op)) return op - 1;
     return op + 1;
 }
+
+pn_work pn_program_work(pn_program *p) { return (pn_work){p, p->n_ops, work_enter, work_tile, work_next}; }

@@ -16,30 +16,7 @@ typedef struct pn_op {
     uint16_t kind, layer;
 } pn_op;
 
-/* Columns of activations: as floats, and quantised when some matrix that reads them is. */
-typedef struct pn_slot {
-    float *x;
-    size_t width;
-    pn_acts f, q;             /* q.q NULL: not needed */
-} pn_slot;
-
-enum { MAX_PRODUCTS = 4, SPAN_BLOCKS = 16, SPAN_KEYS = SPAN_BLOCKS * PN_KEYS };
-
-typedef struct pn_product {
-    const pn_weight *w;
-    float *y;                 /* [columns][rows] */
-} pn_product;
-
-/* How the operation that was entered is cut. */
-typedef struct pn_cut {
-    uint32_t tiles;
-    uint32_t columns;         /* a tile */
-    /* matrix products: */
-    const pn_slot *in;
-    uint32_t n_products, panels, chunk_tiles, total_columns;
-    pn_product product[MAX_PRODUCTS];
-    uint32_t product_tiles[MAX_PRODUCTS];
-} pn_cut;
+enum { SPAN_BLOCKS = 16, SPAN_KEYS = SPAN_BLOCKS * PN_KEYS };
 
 struct pn_program {
     const pn_network *n;
@@ -87,12 +64,6 @@ struct pn_program {
 };
 
 static inline pn_layer *pn_op_layer(const pn_program *p, uint32_t op) { return &p->n->layers[p->ops[op].layer]; }
-void pn_slot_put(const pn_program *p, pn_slot *s, uint32_t col); /* quantise column `col` of s where needed */
-uint32_t pn_cut_columns(pn_program *p, uint32_t n, size_t values); /* tiles for an operation by column */
-
-uint32_t pn_enter_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n);
-void pn_tile_products(pn_program *p, uint32_t tile, uint32_t thread);
-
 void pn_tile_embed(pn_program *p, uint32_t col);
 void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col);

@@ -43,13 +43,14 @@ ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engin
     for (int g = 0; g < PN_GROUPS; g++) pn_pool_init(&e->pool[g], e->layout.page_bytes[g], a);
     e->runs = pn_zalloc_array(a, e->limits.runs, sizeof *e->runs);
     e->run_of = pn_zalloc_array(a, e->limits.runs, sizeof *e->run_of);
-    ponder_status st = e->runs && e->run_of ? pn_program_new(&e->cursor.program, n, &k, &e->layout, &e->limits, a, err)
+    ponder_status st = e->runs && e->run_of ? pn_program_new(&e->program, n, &k, &e->layout, &e->limits, a, err)
                                             : pn_nomem(err, e->limits.runs * sizeof *e->runs);
-    e->cursor.team = team;
     if (st != PONDER_OK) {
         pn_engine_free(e);
         return st;
     }
+    e->cursor.team = team;
+    e->cursor.work = pn_program_work(e->program);
     *out = e;
     return PONDER_OK;
 }
@@ -58,7 +59,7 @@ void pn_engine_free(pn_engine *e)
 {
     if (!e) return;
     for (int g = 0; g < PN_GROUPS; g++) pn_pool_release(&e->pool[g], e->pool[g].n_free);
-    pn_program_free(e->cursor.program);
+    pn_program_free(e->program);
     pn_team_free(e->team);
     pn_free(e->a, e->runs, e->limits.runs * sizeof *e->runs);
     pn_free(e->a, e->run_of, e->limits.runs * sizeof *e->run_of);
@@ -143,7 +144,7 @@ static void lay_out(pn_engine *e)
     for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
         if (wants(s)) columns -= add_run(e, s, columns, &outputs);
     if (e->n_runs == 0) return;
-    pn_program_begin(e->cursor.program, e->runs, e->n_runs);
+    pn_program_begin(e->program, e->runs, e->n_runs);
     pn_cursor_begin(&e->cursor);
     e->active = true;
     e->step_began = pn_now_us();

@@ -4,25 +4,9 @@
 
 #include <pthread.h>
 
+#include "base/work.h"
 #include "engine/engine.h"
 #include "engine/pages.h"
-
-/* A step's place: operation, next tile, tiles taken and done. The team's threads and nobody else touch it while it runs. */
-typedef struct pn_cursor {
-    pn_program *program;
-    pn_team *team;
-    uint32_t op;
-    uint16_t generation;
-    _Alignas(64) _Atomic uint64_t job;  /* generation 16 | tiles 24 | next tile 24 */
-    _Alignas(64) _Atomic uint32_t done;
-    _Alignas(64) _Atomic bool stop;     /* take no further tile */
-    _Atomic bool finished;
-    uint64_t until;           /* stop at this time; 0: never */
-    const _Atomic bool *cancel; /* or when this is set */
-} pn_cursor;
-
-void pn_cursor_begin(pn_cursor *c);
-bool pn_cursor_run(pn_cursor *c, uint64_t until, const _Atomic bool *cancel); /* true: the step is finished */
 
 typedef struct pn_table {
     pn_page **page;           /* [slots]; NULL: not kept */
@@ -55,7 +39,8 @@ struct pn_engine {
     pn_kv_layout layout;
     pn_pool pool[PN_GROUPS];
     pn_team *team;
-    pn_cursor cursor;
+    pn_program *program;
+    pn_cursor cursor;         /* of the step that is laid out */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool leading, active;     /* some caller computes; a step is laid out */

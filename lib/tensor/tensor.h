@@ -140,4 +140,7 @@ typedef struct pn_kernels {
 size_t pn_scratch_bytes(uint32_t hd);
 void pn_kernels_init(pn_kernels *k, uint32_t cpu);
 
+/* sin and cos in double precision for |x| < 2^30: the same bits whatever the machine's C library. */
+void pn_sincos(double x, double *s, double *c);
+
 #endif

@@ -32,9 +32,10 @@ static float *compute(const pn_network *n, const pn_kernels *k, const int32_t *i
     pn_limits limits = {.columns = count, .outputs = count, .runs = 1, .threads = 1};
     OK(pn_program_new(&p, n, k, &kv, &limits, NULL, &err), err);
     pn_program_begin(p, &run, 1);
-    for (uint32_t op = 0; op < pn_program_ops(p); op = pn_program_next(p, op)) {
-        uint32_t tiles = pn_program_enter(p, op);
-        for (uint32_t t = 0; t < tiles; t++) pn_program_tile(p, op, t, 0);
+    pn_work w = pn_program_work(p);
+    for (uint32_t op = 0; op < w.n_ops; op = w.next(w.self, op)) {
+        uint32_t tiles = w.enter(w.self, op);
+        for (uint32_t t = 0; t < tiles; t++) w.tile(w.self, op, t, 0);
     }
     pn_program_free(p);
     for (int g = 0; g < PN_GROUPS; g++)

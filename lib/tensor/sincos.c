@@ -1,4 +1,4 @@
-#include "decoder/decoder.h"
+#include "tensor/tensor.h"
 
 #include <math.h>
 

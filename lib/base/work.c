@@ -1,6 +1,6 @@
-/* The cursor: one step's operations and tiles, computed by the team as one job. Whoever finishes the last tile of an
+/* The cursor: a work's operations and tiles, computed by the team as one job. Whoever finishes the last tile of an
  * operation enters the next, so there is no thread that all must wait for. */
-#include "engine/internal.h"
+#include "base/work.h"
 
 #include <time.h>
 
@@ -20,8 +20,9 @@ static void publish(pn_cursor *c, uint32_t tiles)
 /* Enters `op` or the first one after it that has tiles. */
 static void enter_from(pn_cursor *c, uint32_t op)
 {
-    uint32_t n = pn_program_ops(c->program), tiles = 0;
-    while (op < n && (tiles = pn_program_enter(c->program, op)) == 0) op = pn_program_next(c->program, op);
+    const pn_work *w = &c->work;
+    uint32_t n = w->n_ops, tiles = 0;
+    while (op < n && (tiles = w->enter(w->self, op)) == 0) op = w->next(w->self, op);
     c->op = op;
     if (op >= n) atomic_store_explicit(&c->finished, true, memory_order_release);
     else publish(c, tiles);
@@ -68,9 +69,9 @@ static void work(void *ctx, uint32_t thread, uint32_t part)
         }
         if (!atomic_compare_exchange_weak_explicit(&c->job, &job, job + 1, memory_order_acq_rel, memory_order_relaxed)) continue;
         spins = 0;
-        pn_program_tile(c->program, c->op, next_tile(job), thread);
+        c->work.tile(c->work.self, c->op, next_tile(job), thread);
         if (atomic_fetch_add_explicit(&c->done, 1, memory_order_acq_rel) + 1 == tiles_of(job))
-            enter_from(c, pn_program_next(c->program, c->op));
+            enter_from(c, c->work.next(c->work.self, c->op));
         if (must_stop(c)) return;
     }
 }

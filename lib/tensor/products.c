@@ -1,0 +1,92 @@
+/* Working memory, and how products and operations by column are cut into tiles. */
+#include "tensor/products.h"
+
+void *pn_arena_give(pn_arena *a, size_t n, size_t size)
+{
+    void *p = a->base ? a->base + a->at : NULL;
+    a->at += (n * size + 63) / 64 * 64;
+    return p;
+}
+
+float *pn_arena_floats(pn_arena *a, size_t n) { return pn_arena_give(a, n, sizeof(float)); }
+
+void pn_arena_slot(pn_arena *a, pn_slot *s, size_t width, uint32_t cap, bool quantised)
+{
+    float *x = pn_arena_floats(a, width * cap);
+    uint8_t *q = quantised ? pn_arena_give(a, pn_acts_bytes(width, cap, true), 1) : NULL;
+    if (!a->base) return;
+    s->x = x;
+    s->width = width;
+    s->f = (pn_acts){.k = width, .cap = cap, .x = x, .k_stride = width};
+    if (quantised) pn_acts_bind(&s->q, width, cap, true, q);
+}
+
+void pn_slot_put(const pn_kernels *k, pn_slot *s, uint32_t col)
+{
+    if (s->q.q) k->acts_put(&s->q, col, s->x + col * s->width);
+}
+
+/* About 50 microseconds of elementwise work a tile. */
+uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values)
+{
+    enum { VALUES_A_TILE = 32768 };
+    size_t columns = values ? VALUES_A_TILE / values : n;
+    c->columns = (uint32_t)PN_MIN(PN_MAX(columns, (size_t)1), (size_t)PN_MAX(n, 1u));
+    c->total_columns = n;
+    return (n + c->columns - 1) / c->columns;
+}
+
+/* A tile is bounded by its work (multiply-adds at about a third of a core's peak) and by the weight bytes it reads. */
+enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 3 << 20, TILES_A_THREAD = 4, COLUMN_STEP = 16 };
+
+static uint32_t panels_of(const pn_weight *w) { return (w->first.rows + PN_PANEL - 1) / PN_PANEL; }
+
+/* Columns a tile: all of them while a panel of them stays within the bound. */
+static uint32_t columns_a_tile(uint32_t columns, size_t k, size_t macs)
+{
+    size_t most = macs / (PN_PANEL * k) / COLUMN_STEP * COLUMN_STEP;
+    if (most < COLUMN_STEP) most = COLUMN_STEP;
+    if (columns <= most) return columns;
+    uint32_t chunks = (uint32_t)((columns + most - 1) / most);
+    uint32_t even = (columns + chunks - 1) / chunks;
+    return (even + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP;
+}
+
+uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads)
+{
+    if (columns == 0) return 0;
+    uint32_t panels = 0;
+    size_t panel_bytes = 1, macs = TILE_MACS_Q;
+    for (uint32_t i = 0; i < n; i++) {
+        const pn_weight *w = products[i].w;
+        if (!w->batch) continue;
+        c->product[c->n_products++] = products[i];
+        panels += panels_of(w);
+        panel_bytes = PN_MAX(panel_bytes, pn_panel_bytes(w->first.type, w->first.k));
+        if (pn_type_is_float(w->first.type)) macs = TILE_MACS_F;
+    }
+    c->in = in;
+    c->total_columns = columns;
+    c->columns = columns_a_tile(columns, in->width, macs);
+    size_t most = PN_MIN(TILE_BYTES / panel_bytes, macs / (PN_PANEL * in->width * c->columns));
+    most = PN_MIN(most, (size_t)panels / (TILES_A_THREAD * threads));
+    c->panels = (uint32_t)PN_MAX(most, (size_t)1);
+    for (uint32_t i = 0; i < c->n_products; i++) {
+        c->product_tiles[i] = (panels_of(c->product[i].w) + c->panels - 1) / c->panels;
+        c->chunk_tiles += c->product_tiles[i];
+    }
+    return c->chunk_tiles * ((columns + c->columns - 1) / c->columns);
+}
+
+void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch)
+{
+    uint32_t chunk = tile / c->chunk_tiles, at = tile % c->chunk_tiles, i = 0;
+    while (at >= c->product_tiles[i]) at -= c->product_tiles[i++];
+    const pn_product *job = &c->product[i];
+    uint32_t panel0 = at * c->panels, panel1 = PN_MIN(panel0 + c->panels, panels_of(job->w));
+    uint32_t col0 = chunk * c->columns, col1 = PN_MIN(col0 + c->columns, c->total_columns);
+    const pn_acts *acts = pn_type_is_float(job->w->first.type) ? &c->in->f : &c->in->q;
+    pn_matrix m = pn_weight_pin(job->w, 0);
+    k->matmul(&m, panel0, panel1, acts, col0, col1, job->y, m.rows, scratch);
+    pn_weight_unpin(job->w, 0);
+}

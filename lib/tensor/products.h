@@ -1,0 +1,76 @@
+/* products: weights as operations reach them, columns of activations, and how an operation is cut into tiles. */
+#ifndef PN_PRODUCTS_H
+#define PN_PRODUCTS_H
+
+#include "tensor/tensor.h"
+
+/* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,
+ * repacked, later read on demand) stays this room's business. batch 0: not there. */
+typedef struct pn_weight {
+    pn_matrix first;          /* of expert 0 */
+    uint32_t batch;
+    size_t packed_stride, raw_stride;
+} pn_weight;
+
+static inline pn_matrix pn_weight_pin(const pn_weight *w, uint32_t expert)
+{
+    pn_matrix m = w->first;
+    if (m.packed) m.packed = (const uint8_t *)m.packed + expert * w->packed_stride;
+    if (m.raw) m.raw = (const uint8_t *)m.raw + expert * w->raw_stride;
+    return m;
+}
+
+static inline void pn_weight_unpin(const pn_weight *w, uint32_t expert)
+{
+    (void)w;
+    (void)expert;
+}
+
+/* Columns of activations: as floats, and quantised when some matrix that reads them is. */
+typedef struct pn_slot {
+    float *x;
+    size_t width;
+    pn_acts f, q;             /* q.q NULL: not needed */
+} pn_slot;
+
+/* Column `col` of s was written: quantise it where needed. */
+void pn_slot_put(const pn_kernels *k, pn_slot *s, uint32_t col);
+
+/* ---- working memory: one walk with base NULL counts, the next hands out ------------------- */
+
+typedef struct pn_arena {
+    uint8_t *base;
+    size_t at;
+} pn_arena;
+
+void *pn_arena_give(pn_arena *a, size_t n, size_t size); /* 64-aligned */
+float *pn_arena_floats(pn_arena *a, size_t n);
+void pn_arena_slot(pn_arena *a, pn_slot *s, size_t width, uint32_t cap, bool quantised);
+
+/* ---- cutting ---------------------------------------------------------------------------- */
+
+typedef struct pn_product {
+    const pn_weight *w;       /* batch 0: left out */
+    float *y;                 /* [columns][rows] */
+} pn_product;
+
+enum { PN_MAX_PRODUCTS = 4 };
+
+/* How the operation that was entered is cut. */
+typedef struct pn_cut {
+    uint32_t columns;         /* a tile */
+    uint32_t total_columns;
+    /* matrix products: */
+    const pn_slot *in;
+    uint32_t n_products, panels, chunk_tiles;
+    pn_product product[PN_MAX_PRODUCTS];
+    uint32_t product_tiles[PN_MAX_PRODUCTS];
+} pn_cut;
+
+/* An operation by column that touches `values` floats a column. Returns the tiles. */
+uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values);
+/* Products of the same columns of `in`, of the first slot column on; *c was zeroed. Returns the tiles. */
+uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads);
+void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch);
+
+#endif
