@@ -1,5 +1,6 @@
 #include "base/base.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* strtod honours the locale's decimal point, so the text is rewritten for it: one call knows which it is. */
@@ -8,7 +9,7 @@ static char decimal_point(void)
     static const double half = 0.5;
     char text[16];
     /* printf writes the point that strtod reads. */
-    int n = __builtin_snprintf(text, sizeof text, "%.1f", half);
+    int n = snprintf(text, sizeof text, "%.1f", half);
     return n == 3 ? text[1] : '.';
 }
 
@@ -28,4 +29,23 @@ double pn_parse_double(const char *p, size_t n, size_t *used)
     double v = strtod(text, &end);
     *used = (size_t)(end - text);
     return v;
+}
+
+/* The most digits that can decide how a double rounds are 768; of more, only whether they are zero. An integer with an
+ * exponent has no point, so no locale changes its meaning. */
+double pn_decimal(const char *digits, size_t n, long exponent)
+{
+    enum { DECIDE = 800 };
+    char text[DECIDE + 32];
+    while (n > 1 && *digits == '0') {
+        digits++;
+        n--;
+    }
+    size_t kept = PN_MIN(n, (size_t)DECIDE);
+    bool more = false;
+    for (size_t i = kept; i < n; i++) more |= digits[i] != '0';
+    memcpy(text, digits, kept);
+    if (more) text[kept++] = '1';
+    snprintf(text + kept, sizeof text - kept, "e%ld", exponent + (long)(n - kept));
+    return strtod(text, NULL);
 }

@@ -1,35 +1,9 @@
-/* What Python makes of values: truth, equality, spelling. */
+/* What Python makes of values: equality, spelling. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "chat/value.h"
-
-const pn_value *pn_get(const pn_value *v, const char *key)
-{
-    static const pn_value undefined = {0};
-    if (v->type == PN_V_DICT)
-        for (const pn_value *m = v->first; m; m = m->next)
-            if (pn_str_eq(m->key, key)) return m;
-    return &undefined;
-}
-
-bool pn_truth(const pn_value *v)
-{
-    switch (v->type) {
-    case PN_V_BOOL: return v->flag;
-    case PN_V_INT: return !pn_str_eq(v->text, "0");
-    case PN_V_FLOAT: return v->real != 0;
-    case PN_V_STRING: return v->text.n > 0;
-    case PN_V_LIST: case PN_V_DICT: return v->count > 0;
-    default: return false;
-    }
-}
-
-bool pn_is(const pn_value *v, const char *text)
-{
-    return v->type == PN_V_STRING && pn_str_eq(v->text, text);
-}
 
 static bool number(const pn_value *v, double *out)
 {
@@ -77,16 +51,6 @@ pn_str pn_py_strip(pn_str s)
         if (!len) return s;
         s.n -= len;
     }
-}
-
-/* strtod honours the locale's decimal point; an integer with an exponent has none. */
-double pn_decimal(pn_buf *scratch, const char *digits, size_t n, long exponent)
-{
-    scratch->n = 0;
-    pn_buf_put(scratch, digits, n);
-    pn_buf_printf(scratch, "e%ld", exponent);
-    pn_buf_put(scratch, "", 1);
-    return scratch->failed ? 0 : strtod(scratch->p, NULL);
 }
 
 static bool reads_back(double v, const char *digits, int n, int power)

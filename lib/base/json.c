@@ -1,6 +1,6 @@
 /* JSON as Python's json module reads it: integers of any size, the last of repeated keys. Not jansson, whose integers end
  * at 64 bits, whose recursion outgrows 64 KB of stack and whose memory is not the host's. */
-#include "chat/value.h"
+#include "base/json.h"
 
 enum { DEPTH = 512, INT_DIGITS = 4300 }; /* where Python gives up too: about 490 levels, and exactly 4300 digits */
 
@@ -9,7 +9,6 @@ typedef struct reader {
     char *p;
     size_t n, at;
     const char *problem;
-    pn_buf scratch;
 } reader;
 
 static bool fail(reader *r, const char *problem)
@@ -187,7 +186,7 @@ static bool number(reader *r, pn_value *v)
     }
     if (point) memmove(whole + n_whole, whole + n_whole + 1, n_fraction); /* the copy is ours: close up the point */
     v->type = PN_V_FLOAT;
-    v->real = pn_decimal(&r->scratch, whole, n_whole + n_fraction, e - (long)n_fraction);
+    v->real = pn_decimal(whole, n_whole + n_fraction, e - (long)n_fraction);
     if (minus) v->real = -v->real;
     return true;
 }
@@ -353,11 +352,7 @@ ponder_status pn_json_read(pn_json *doc, const char *p, size_t n, const ponder_a
     }
     if (n) memcpy(doc->text, p, n);
     reader r = {.doc = doc, .p = doc->text, .n = n};
-    pn_buf_init(&r.scratch, a);
-    const bool ok = document(&r), nomem = r.scratch.failed;
-    pn_buf_free(&r.scratch);
-    if (ok && !nomem) return PONDER_OK;
+    if (document(&r)) return PONDER_OK;
     pn_json_free(doc);
-    if (nomem) return pn_nomem(err, n);
     return pn_fail(err, PONDER_E_FORMAT, "JSON, byte %zu: %s", r.at, r.problem);
 }
