@@ -78,6 +78,7 @@ void pn_kv_layout_init(pn_kv_layout *l, const pn_description *d, pn_kv_type type
 /* Consecutive positions of one sequence. pages[g][p] is the page of positions 32p..32p+31, NULL where it is not kept. */
 typedef struct pn_run {
     const int32_t *ids;
+    const float *const *rows;        /* NULL, or [n]: the row that stands for the token's embedding; NULL: its own */
     uint32_t pos, n;
     uint32_t col;                    /* its first column; set by pn_program_begin */
     uint8_t *const *pages[PN_GROUPS];

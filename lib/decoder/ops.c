@@ -21,16 +21,22 @@ static void norm_in(pn_program *p, const float *weight, uint32_t col)
     pn_slot_put(&p->k, &p->in, col);
 }
 
+static void embed_token(pn_program *p, int32_t id, float *x)
+{
+    pn_matrix m = pn_weight_pin(&p->n->embed, 0);
+    pn_matrix_row(&m, (uint32_t)id, x);
+    pn_weight_unpin(&p->n->embed, 0);
+    if (p->d->embed_scale != 1) p->k.scale(x, p->d->embed_scale, p->d->width);
+}
+
 void pn_tile_embed(pn_program *p, uint32_t col)
 {
     const pn_description *d = p->d;
     const pn_run *r = &p->runs[p->run_of[col]];
     uint32_t i = col - r->col;
     float *x = p->x + (size_t)col * d->width;
-    pn_matrix m = pn_weight_pin(&p->n->embed, 0);
-    pn_matrix_row(&m, (uint32_t)r->ids[i], x);
-    pn_weight_unpin(&p->n->embed, 0);
-    if (d->embed_scale != 1) p->k.scale(x, d->embed_scale, d->width);
+    if (r->rows && r->rows[i]) memcpy(x, r->rows[i], d->width * sizeof(float));
+    else embed_token(p, r->ids[i], x);
     if (d->embed_norm) p->k.norm(PN_NORM_PLAIN, x, x, NULL, d->width, d->eps);
     float *rope = p->rope + (size_t)col * 2 * d->rot_dim;
     rope_table(p, rope, p->n->freq[0], r->pos + i);

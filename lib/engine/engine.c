@@ -82,7 +82,7 @@ void pn_engine_pause(pn_engine *e)
 {
     e->pausers++;
     while (e->leading) {
-        atomic_store(&e->cursor.stop, true);
+        atomic_store(&e->led->stop, true);
         pthread_cond_wait(&e->changed, &e->mutex);
     }
 }
@@ -112,7 +112,7 @@ static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t *o
     bool last = n == pending(s);
     if (n == 0 || (last && *outputs_left == 0) || !pn_sequence_prepare(s, n)) return 0;
     pn_run *r = &e->runs[e->n_runs];
-    *r = (pn_run){.ids = s->ids + s->past, .pos = s->past, .n = n, .hidden = s->outputs.hidden, .hidden_layer = s->outputs.layer};
+    *r = (pn_run){.ids = s->ids + s->past, .rows = s->row_at ? s->row_at + s->past : NULL, .pos = s->past, .n = n, .hidden = s->outputs.hidden, .hidden_layer = s->outputs.layer};
     for (int g = 0; g < PN_GROUPS; g++) r->pages[g] = s->table[g].bytes;
     if (s->every) {
         r->logits = s->outputs.logits;
@@ -188,10 +188,23 @@ static void commit(pn_engine *e)
 
 /* ---- leading ------------------------------------------------------------------------------------ */
 
-static void wait_until(pn_engine *e, uint64_t us)
+void pn_engine_wait(pn_engine *e, uint64_t us)
 {
     struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
     pthread_cond_timedwait(&e->changed, &e->mutex, &t);
+}
+
+bool pn_engine_lead(pn_engine *e, pn_cursor *c, uint64_t until, const _Atomic bool *cancel)
+{
+    e->leading = true;
+    e->led = c;
+    atomic_store(&c->stop, false);
+    pthread_mutex_unlock(&e->mutex);
+    bool finished = pn_cursor_run(c, until, cancel);
+    pthread_mutex_lock(&e->mutex);
+    e->leading = false;
+    pthread_cond_broadcast(&e->changed);
+    return finished;
 }
 
 /* Callers whose token was just computed are sampling and will be back: a step with all of them costs little more than one
@@ -200,7 +213,8 @@ static void gather(pn_engine *e, pn_sequence *self)
 {
     uint64_t until = pn_now_us() + PN_MIN(PN_MAX(e->step_us / 4, (uint64_t)GATHER_LEAST_US), (uint64_t)GATHER_MOST_US);
     e->leading = true;
-    while (e->n_hot > 0 && pn_now_us() < until && !e->pausers && !atomic_load(&self->cancel)) wait_until(e, until);
+    e->led = &e->cursor;
+    while (e->n_hot > 0 && pn_now_us() < until && !e->pausers && !atomic_load(&self->cancel)) pn_engine_wait(e, until);
     e->leading = false;
     pthread_cond_broadcast(&e->changed);
     if (e->n_hot == 0) return;
@@ -216,13 +230,8 @@ static bool lead(pn_engine *e, pn_sequence *self, uint64_t until)
     if (e->pausers) return true;
     if (!e->active) lay_out(e);
     if (!e->active) return false;
-    e->leading = true;
-    atomic_store(&e->cursor.stop, false);
-    pthread_mutex_unlock(&e->mutex);
-    bool finished = pn_cursor_run(&e->cursor, until, &self->cancel);
-    pthread_mutex_lock(&e->mutex);
-    e->leading = false;
-    if (finished) commit(e);
+    if (pn_engine_lead(e, &e->cursor, until, &self->cancel)) commit(e);
+    e->tasks_turn = true;
     pthread_cond_broadcast(&e->changed);
     return true;
 }
@@ -248,6 +257,7 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
     bool began = false;
     pthread_mutex_lock(&e->mutex);
     submit(s);
+    e->n_callers++;
     pn_team_begin(e->team);
     while (!s->done) {
         if (atomic_load(&s->cancel)) {
@@ -260,7 +270,7 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
             break;
         }
         began = true;
-        if (e->leading || e->pausers) wait_until(e, PN_MIN(until ? until : UINT64_MAX, pn_now_us() + CANCEL_POLL_US));
+        if (e->leading || e->pausers || (e->tasks_turn && e->n_tasks)) pn_engine_wait(e, PN_MIN(until ? until : UINT64_MAX, pn_now_us() + CANCEL_POLL_US));
         else if (!lead(e, s, until)) {
             pn_sequence_withdraw(s);
             st = pn_fail(err, PONDER_E_INTERNAL, "a step found no page for position %u", s->past);
@@ -273,7 +283,9 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
         s->hot = !s->every && until == 0;
         e->n_hot += s->hot;
     }
-    if (e->n_waiting == 0) pn_team_end(e->team);
+    e->n_callers--;
+    if (e->n_waiting == 0 && e->n_tasks == 0) pn_team_end(e->team);
+    pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->mutex);
     return st;
 }

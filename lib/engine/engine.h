@@ -51,6 +51,22 @@ uint32_t pn_sequence_computed(const pn_sequence *s);  /* of them, how many the s
 const int32_t *pn_sequence_ids(const pn_sequence *s);
 uint64_t pn_sequence_bytes(const pn_sequence *s);
 ponder_status pn_sequence_append(pn_sequence *s, const int32_t *ids, size_t n, ponder_error *err); /* PONDER_E_CONTEXT */
+/* Rows of a tower ([n][width], before the decoder's own norm of its input). Shared by count; immutable once appended. */
+typedef struct pn_rows {
+    _Atomic uint32_t refs;
+    uint32_t n, width;
+    const ponder_alloc *a;
+    uint64_t hash;            /* of what they were made from */
+    float v[];
+} pn_rows;
+
+ponder_status pn_rows_new(pn_rows **out, uint32_t n, uint32_t width, uint64_t hash, const ponder_alloc *a, ponder_error *err);
+pn_rows *pn_rows_hold(pn_rows *r);
+void pn_rows_release(pn_rows *r);
+size_t pn_rows_bytes(const pn_rows *r);
+/* Appends n tokens `id` whose embeddings are rows from..from+n-1. The sequence holds the rows. */
+ponder_status pn_sequence_append_rows(pn_sequence *s, int32_t id, pn_rows *rows, uint32_t from, uint32_t n, ponder_error *err);
+
 /* A turn starts here: rewinding to this position stays free. */
 void pn_sequence_mark(pn_sequence *s);
 /* Keeps the first `tokens`; *recompute: how many of them the store has lost (sliding layers) and will compute again. */
@@ -78,9 +94,18 @@ void pn_sequence_cancel(pn_sequence *s);        /* any thread, a signal handler 
 bool pn_sequence_take_cancel(pn_sequence *s);   /* true once after a cancel */
 void pn_sequence_rest(pn_sequence *s);          /* its caller will not come back soon: steps need not wait for it */
 
+/* ---- other work on the same team ---------------------------------------------------------------------- */
+
+/* A tower's work. It takes turns with the steps: while sequences wait, it gives the team up after about a step's time. */
+typedef struct pn_task pn_task;
+ponder_status pn_task_new(pn_task **out, pn_engine *e, const pn_work *w, ponder_error *err);
+/* As pn_sequence_advance; `cancel` may be NULL. PONDER_OK: finished. */
+ponder_status pn_task_advance(pn_task *t, uint64_t until, const _Atomic bool *cancel, ponder_error *err);
+void pn_task_free(pn_task *t);
+
 /* ---- saved states: a header, ids, pages, checksum ------------------------------------------------------- */
 /* user: a number of the caller's that comes back with the state. A failed load leaves the sequence as it was, unless it is
- * PONDER_E_MISMATCH for a larger step: then it is empty. */
+ * PONDER_E_MISMATCH for a larger step, or PONDER_E_NOMEM for rows: then it is empty. */
 ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t user, pn_buf *out, ponder_error *err);
 ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err);
 

@@ -14,12 +14,20 @@ typedef struct pn_table {
     uint64_t credits;
 } pn_table;
 
+typedef struct pn_row_span {
+    uint32_t at, n, from;     /* positions at..at+n-1 are rows from.. */
+    pn_rows *rows;
+} pn_row_span;
+
 struct pn_sequence {
     pn_engine *e;
     pn_sequence *next, *prev;
     int32_t *ids;
     uint32_t n, past, limit, slots;
     uint32_t mark;
+    pn_row_span *spans;       /* in order of position */
+    uint32_t n_spans, cap_spans;
+    const float **row_at;     /* [limit] once there are spans, else NULL; NULL: the token's own embedding */
     pn_table table[PN_GROUPS];
     uint32_t first_kept;      /* sliding pages below are gone (but for the mark's) */
     float *logits;
@@ -44,6 +52,9 @@ struct pn_engine {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool leading, active;     /* some caller computes; a step is laid out */
+    pn_cursor *led;           /* what it computes */
+    uint32_t n_callers, n_tasks; /* callers inside a wait for a step, for a task */
+    bool tasks_turn;          /* steps and tasks take turns */
     uint32_t pausers;         /* callers that want the step to rest at a tile */
     uint32_t n_waiting, n_hot;
     pn_sequence *first, *last;
@@ -57,6 +68,16 @@ struct pn_engine {
 void pn_engine_pause(pn_engine *e);
 void pn_engine_resume(pn_engine *e);
 void pn_engine_abandon(pn_engine *e);         /* forget the step that is laid out */
+
+/* Unlocks while computing; true: the work is finished. */
+bool pn_engine_lead(pn_engine *e, pn_cursor *c, uint64_t until, const _Atomic bool *cancel);
+void pn_engine_wait(pn_engine *e, uint64_t until);
+
+/* Spans of rows; room for one more comes first. */
+ponder_status pn_sequence_room_for_rows(pn_sequence *s, ponder_error *err);
+void pn_sequence_bind_rows(pn_sequence *s, uint32_t at, pn_rows *rows, uint32_t from, uint32_t n);
+ponder_status pn_sequence_copy_rows(pn_sequence *to, const pn_sequence *from, ponder_error *err);
+void pn_sequence_cut_rows(pn_sequence *s, uint32_t tokens);
 
 /* The sequence waits for nothing any more; a step it is part of is given up, for nothing else may touch its pages. */
 void pn_sequence_withdraw(pn_sequence *s);

@@ -44,6 +44,9 @@ static void free_memory(pn_sequence *s)
         pn_free(e->a, s->table[g].page, s->slots * sizeof *s->table[g].page);
         pn_free(e->a, s->table[g].bytes, s->slots * sizeof *s->table[g].bytes);
     }
+    pn_sequence_cut_rows(s, 0);
+    pn_free(e->a, s->spans, s->cap_spans * sizeof *s->spans);
+    pn_free(e->a, s->row_at, s->limit * sizeof *s->row_at);
     pn_free(e->a, s->ids, s->limit * sizeof *s->ids);
     pn_free(e->a, s->logits, e->n->d.vocab * sizeof *s->logits);
     pn_free(e->a, s, sizeof *s);
@@ -210,6 +213,11 @@ ponder_status pn_sequence_fork(pn_sequence **out, pn_sequence *s, uint32_t token
     if (tokens < s->n) return pn_fail(err, PONDER_E_CONTEXT, "%u tokens do not fit a context of %u", s->n, tokens);
     pn_sequence *c = new_memory(e, tokens);
     if (!c) return no_pages(e, tokens, err);
+    ponder_status st = pn_sequence_copy_rows(c, s, err);
+    if (st != PONDER_OK) {
+        free_memory(c);
+        return st;
+    }
     uint64_t credits[PN_GROUPS], spares[PN_GROUPS], need[PN_GROUPS];
     lock(e);
     pn_sequence_withdraw(s);
@@ -393,6 +401,7 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
     unlock(s->e);
     if (!ok) return no_pages(s->e, s->limit, err);
     s->n = tokens;
+    pn_sequence_cut_rows(s, tokens);
     if (recompute) *recompute = tokens - PN_MIN(past, tokens);
     return PONDER_OK;
 }

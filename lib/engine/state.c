@@ -1,7 +1,7 @@
-/* Saved states: header, ids, logits, pages of each group, checksum. Machine byte order, named in the header. */
+/* Saved states: header, ids, logits, pages of each group, rows, checksum. Machine byte order, named in the header. */
 #include "engine/internal.h"
 
-enum { STATE_VERSION = 1, STATE_ORDER = 0x01020304, FLAG_LOGITS = 1 };
+enum { STATE_VERSION = 1, STATE_ORDER = 0x01020304, FLAG_LOGITS = 1, FLAG_ROWS = 2 };
 
 typedef struct header {
     char magic[8];            /* "PONDERST" */
@@ -11,6 +11,23 @@ typedef struct header {
 } header;
 
 static const char magic[8] = {'P', 'O', 'N', 'D', 'E', 'R', 'S', 'T'};
+
+/* A span of rows as it is saved; its values follow. */
+typedef struct saved_span {
+    uint32_t at, n;
+    uint64_t hash;
+} saved_span;
+
+static void put_rows(const pn_sequence *s, pn_buf *out)
+{
+    pn_buf_put(out, &s->n_spans, sizeof s->n_spans);
+    for (uint32_t i = 0; i < s->n_spans; i++) {
+        const pn_row_span *r = &s->spans[i];
+        saved_span h = {r->at, r->n, r->rows->hash};
+        pn_buf_put(out, &h, sizeof h);
+        pn_buf_put(out, s->row_at[r->at], (size_t)r->n * r->rows->width * sizeof(float));
+    }
+}
 
 static void put_pages(const pn_sequence *s, int g, pn_buf *out)
 {
@@ -31,7 +48,7 @@ ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t use
     header h = {.version = STATE_VERSION, .order = STATE_ORDER, .kv_type = e->layout.type, .page_keys = PN_KEYS,
                 .model_hash = model_hash, .vocab = e->n->d.vocab, .n = s->n, .past = s->past, .mark = s->mark, .user = user};
     memcpy(h.magic, magic, sizeof magic);
-    h.flags = pn_sequence_logits(s) ? FLAG_LOGITS : 0;
+    h.flags = (pn_sequence_logits(s) ? FLAG_LOGITS : 0) | (s->n_spans ? FLAG_ROWS : 0);
     size_t from = out->n;
     for (int g = 0; g < PN_GROUPS; g++) {
         h.page_bytes[g] = e->pool[g].page_bytes;
@@ -41,6 +58,7 @@ ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t use
     pn_buf_put(out, s->ids, s->n * sizeof *s->ids);
     if (h.flags & FLAG_LOGITS) pn_buf_put(out, s->logits, h.vocab * sizeof *s->logits);
     for (int g = 0; g < PN_GROUPS; g++) put_pages(s, g, out);
+    if (h.flags & FLAG_ROWS) put_rows(s, out);
     if (out->failed) return pn_nomem(err, out->n);
     uint64_t sum = pn_hash64(out->p + from, out->n - from, STATE_VERSION);
     return pn_buf_put(out, &sum, sizeof sum) ? PONDER_OK : pn_nomem(err, out->n);
@@ -61,14 +79,36 @@ static ponder_status check_header(const pn_sequence *s, uint64_t model_hash, con
     for (int g = 0; g < PN_GROUPS; g++)
         if (h->page_bytes[g] != e->pool[g].page_bytes) return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with other pages");
     if (h->n > s->limit) return pn_fail(err, PONDER_E_CONTEXT, "the saved %u tokens do not fit a context of %u", h->n, s->limit);
-    if (h->past > h->n || h->mark > h->past || h->flags > FLAG_LOGITS) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible counts");
+    if (h->past > h->n || h->mark > h->past || h->flags > (FLAG_LOGITS | FLAG_ROWS)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible counts");
     return PONDER_OK;
 }
 
 /* Where the parts lie; the pages of a group are (slot, bytes) pairs. */
 typedef struct parts {
-    const uint8_t *ids, *logits, *pages[PN_GROUPS];
+    const uint8_t *ids, *logits, *pages[PN_GROUPS], *rows;
+    uint32_t n_spans;
 } parts;
+
+/* The spans lie in order, inside the tokens, each with its values. */
+static bool find_rows(const pn_sequence *s, const header *h, const uint8_t *p, size_t n, size_t *at, parts *out)
+{
+    const size_t width = s->e->n->d.width;
+    uint32_t end = 0;
+    if (*at > n || n - *at < sizeof out->n_spans) return false;
+    memcpy(&out->n_spans, p + *at, sizeof out->n_spans);
+    *at += sizeof out->n_spans;
+    out->rows = p + *at;
+    for (uint32_t i = 0; i < out->n_spans; i++) {
+        saved_span r;
+        if (n - *at < sizeof r) return false;
+        memcpy(&r, p + *at, sizeof r);
+        *at += sizeof r;
+        if (r.n == 0 || r.at < end || r.at > h->n || r.n > h->n - r.at || r.n > (n - *at) / (width * sizeof(float))) return false;
+        *at += r.n * width * sizeof(float);
+        end = r.at + r.n;
+    }
+    return true;
+}
 
 static ponder_status find_parts(const pn_sequence *s, const header *h, const uint8_t *p, size_t n, parts *out, ponder_error *err)
 {
@@ -82,6 +122,7 @@ static ponder_status find_parts(const pn_sequence *s, const header *h, const uin
         out->pages[g] = at <= n ? p + at : p;
         if (!pn_mul(h->pages[g], one, &bytes) || !pn_add(at, bytes, &at)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible counts");
     }
+    if (h->flags & FLAG_ROWS && !find_rows(s, h, p, n, &at, out)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible rows");
     if (at + sizeof(uint64_t) != n) return pn_fail(err, PONDER_E_FORMAT, "saved session is cut or too long");
     for (uint32_t i = 0; i < h->n; i++) {
         int32_t id;
@@ -136,10 +177,31 @@ static void take_pages(pn_sequence *s, const header *h, const parts *p)
         }
 }
 
+static ponder_status take_rows(pn_sequence *s, const parts *p, ponder_error *err)
+{
+    const uint8_t *at = p->rows;
+    const uint32_t width = s->e->n->d.width;
+    ponder_status st = PONDER_OK;
+    for (uint32_t i = 0; i < p->n_spans && st == PONDER_OK; i++) {
+        saved_span h;
+        pn_rows *r = NULL;
+        memcpy(&h, at, sizeof h);
+        at += sizeof h;
+        if ((st = pn_rows_new(&r, h.n, width, h.hash, s->e->a, err)) != PONDER_OK) break;
+        memcpy(r->v, at, (size_t)h.n * width * sizeof(float));
+        at += (size_t)h.n * width * sizeof(float);
+        st = pn_sequence_room_for_rows(s, err);
+        if (st == PONDER_OK) pn_sequence_bind_rows(s, h.at, r, 0, h.n);
+        pn_rows_release(r);
+    }
+    if (st != PONDER_OK) pn_sequence_cut_rows(s, 0);
+    return st;
+}
+
 ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err)
 {
     header h;
-    parts p;
+    parts p = {0};
     if (n < sizeof h + sizeof(uint64_t)) return pn_fail(err, PONDER_E_FORMAT, "saved session of %zu bytes is cut", n);
     memcpy(&h, bytes, sizeof h);
     ponder_status st = check_header(s, model_hash, &h, err);
@@ -150,12 +212,16 @@ ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *
     if (sum != pn_hash64(bytes, n - sizeof sum, STATE_VERSION)) return pn_fail(err, PONDER_E_FORMAT, "saved session with a wrong checksum");
     if (!right_pages(s, &h, &p)) return pn_fail(err, PONDER_E_FORMAT, "saved session with impossible pages");
     if ((st = pn_sequence_rewind(s, 0, NULL, err)) != PONDER_OK) return st;
+    if ((st = take_rows(s, &p, err)) != PONDER_OK) return st;
     pthread_mutex_lock(&s->e->mutex);
     bool fits = true;
     for (int g = 0; g < PN_GROUPS; g++) fits = fits && h.pages[g] <= s->table[g].credits;
     if (fits) take_pages(s, &h, &p);
     pthread_mutex_unlock(&s->e->mutex);
-    if (!fits) return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with a larger step");
+    if (!fits) {
+        pn_sequence_cut_rows(s, 0);
+        return pn_fail(err, PONDER_E_MISMATCH, "the session was saved with a larger step");
+    }
     memcpy(s->ids, p.ids, h.n * sizeof *s->ids);
     s->n = h.n;
     s->past = h.past;
