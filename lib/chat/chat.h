@@ -1,8 +1,9 @@
-/* chat: rendering of conversations (parsing of what comes back follows with issue 2). */
+/* chat: rendering of conversations. What comes back is parsed by parse.h; tools.h reads tool definitions. */
 #ifndef PN_CHAT_H
 #define PN_CHAT_H
 
 #include "base/base.h"
+#include "chat/tools.h"
 
 /* A template is one fixed text program; those that differ in a byte of what they write are different ones here.
  * The first of each family is what its plain name means: */
@@ -48,13 +49,40 @@ void pn_rendered_free(pn_rendered *r);
  * Muse without system and current_date: today's date (UTC). */
 ponder_status pn_render_json(pn_template t, const char *json, size_t n, pn_rendered *out, ponder_error *err);
 
+/* A part of a message's content. A mark is control text of the template, one for each picture, video or sound; the session
+ * puts the rows' tokens in its place. PONDER_E_UNSUPPORTED: the template has no such mark. */
+typedef enum pn_part_kind { PN_PART_TEXT = 0, PN_PART_IMAGE, PN_PART_VIDEO, PN_PART_AUDIO } pn_part_kind;
+typedef struct pn_part {
+    pn_part_kind kind;
+    pn_str text;           /* PN_PART_TEXT */
+} pn_part;
+
+typedef struct pn_message {
+    const char *role;      /* "system", "user", "assistant", "tool" */
+    pn_str text;           /* the content, unless n_parts > 0 */
+    const pn_part *parts;
+    size_t n_parts;
+    pn_str name;           /* tool: the function whose result this is */
+    pn_str thought;        /* assistant: the reasoning before the text or the calls */
+    pn_str calls;          /* assistant: JSON, a list of {"id": ..., "function": {"name": ..., "arguments": {...}}}, or of the
+                              bare functions; "" for none */
+} pn_message;
+
 /* The same for a session: one message at a time after the first turn. `first` renders the opening (begin token, default
  * system) too. The result of rendering messages 0..n-1 in any split equals the one-piece text up to the generation prompt,
- * if the first part has the system message (when there is one) and, with Gemma, the first user message.
- * No date is written. An unknown role is PONDER_E_FORMAT. `effort` may be NULL or "": the template's default. */
-typedef struct pn_message { const char *role; pn_str text; } pn_message;
+ * if the first part has the system message (when there is one) and, with Gemma, the first user message; a call and its
+ * results, and results one after another, are to stay together. No date is written. An unknown role is PONDER_E_FORMAT.
+ * `tools` (may be NULL) are listed by the turn that opens the conversation: give them with `first`, or with a message
+ * that is a system. PONDER_E_UNSUPPORTED: tools, calls, results or parts that the template has no words for. */
+typedef struct pn_render_options {
+    bool first, generation_prompt;
+    const char *effort;    /* NULL or "": the template's default */
+    const pn_tools *tools;
+} pn_render_options;
+ponder_status pn_render_turns(pn_template t, const pn_message *m, size_t n, const pn_render_options *o, pn_rendered *out,
+                              ponder_error *err);
 ponder_status pn_render_messages(pn_template t, const pn_message *m, size_t n, bool first, bool generation_prompt,
-                                 const char *effort, pn_rendered *out, ponder_error *err);
+                                 const char *effort, pn_rendered *out, ponder_error *err); /* without tools */
 /* What the model itself writes at the end of its turn: muse "<|eot|>", chatml "<|im_end|>", gemma "<end_of_turn>", llama3
  * "<|eot_id|>". A turn that was cut (limit, stop string, cancel) lacks it: it is to be added (control text). */
 pn_str pn_template_turn_end(pn_template t);

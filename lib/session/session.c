@@ -335,7 +335,7 @@ ponder_status pn_session_render(ponder_session *s)
     pn_rendered_init(&r, s->a);
     pn_message *m = pn_zalloc_array(s->a, s->n_pending, sizeof *m);
     ponder_status st = m ? PONDER_OK : pn_nomem(&s->err, s->n_pending * sizeof *m);
-    for (size_t i = 0; i < s->n_pending && m; i++) m[i] = (pn_message){s->pending[i].role, {s->pending[i].text, s->pending[i].text_n}};
+    for (size_t i = 0; i < s->n_pending && m; i++) m[i] = (pn_message){.role = s->pending[i].role, .text = {s->pending[i].text, s->pending[i].text_n}};
     bool first = pn_sequence_count(s->seq) == 0;
     if (st == PONDER_OK) st = pn_render_messages(s->template, m, s->n_pending, first, true, s->effort, &r, &s->err);
     if (st == PONDER_OK) st = close_turn(s, &v);

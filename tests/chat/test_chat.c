@@ -96,7 +96,7 @@ static conversation conversation_of(const json_t *c)
     assert_true(v.n <= PN_COUNT(v.m));
     for (size_t i = 0; i < v.n; i++) {
         const json_t *m = json_array_get(list, i), *text = json_object_get(m, "content");
-        v.m[i] = (pn_message){json_string_value(json_object_get(m, "role")), {json_string_value(text), json_string_length(text)}};
+        v.m[i] = (pn_message){.role = json_string_value(json_object_get(m, "role")), .text = {json_string_value(text), json_string_length(text)}};
     }
     return v;
 }
@@ -135,7 +135,7 @@ static void test_generated_turn(void **state)
 {
     static const struct { const char *name, *generated; } turns[] = {
         {"muse", " to=user<|message|>Yes."}, {"chatml", "Yes."}, {"smollm2", "Yes."}, {"qwen2.5", "Yes."}, {"qwen3", "Yes."}, {"gemma", "Yes."}, {"llama3", "Yes."}};
-    const pn_message all[] = {{"user", {"Hi", 2}}, {"assistant", {"Yes.", 4}}, {"user", {"More", 4}}};
+    const pn_message all[] = {{.role = "user", .text = {"Hi", 2}}, {.role = "assistant", .text = {"Yes.", 4}}, {.role = "user", .text = {"More", 4}}};
     for (size_t i = 0; i < PN_COUNT(turns); i++) {
         const pn_template t = pn_template_by_name(turns[i].name);
         pn_rendered whole, parts;
@@ -256,7 +256,7 @@ static void test_names(void **state)
 
 static void test_arguments(void **state)
 {
-    const pn_message stranger = {"wizard", {"x", 1}};
+    const pn_message stranger = {.role = "wizard", .text = {"x", 1}};
     pn_rendered r;
     pn_rendered_init(&r, NULL);
     assert_int_equal(pn_render_messages(PN_TEMPLATE_MUSE, &stranger, 1, true, true, NULL, &r, NULL), PONDER_E_FORMAT);
@@ -337,7 +337,7 @@ static void test_allocations(void **state)
     static const char json[] = "{\"messages\": [{\"role\": \"system\", \"content\": \"Reasoning effort: 1\"}, {\"role\": \"user\", \"content\": \"x\"}, "
         "{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": 1.5e-9}}}]}], \"tools\": "
         "[{\"name\": \"f\", \"description\": null, \"parameters\": {\"a\": [1, 2, {}]}}]}";
-    const pn_message m[] = {{"system", {"s", 1}}, {"user", {"u", 1}}};
+    const pn_message m[] = {{.role = "system", .text = {"s", 1}}, {.role = "user", .text = {"u", 1}}};
     size_t rounds = 0;
     for (bool done = false; !done; rounds++) {
         counter c = {.fail_at = rounds + 1};

@@ -8,7 +8,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n < 1) return 0;
     const pn_template t = (pn_template)(data[0] % (PN_TEMPLATE_LLAMA3_1 + 1));
     const char *text = (const char *)data + 1;
-    const pn_message m[] = {{"system", {text, n - 1}}, {"user", {text, (n - 1) / 2}}, {"assistant", {text, n - 1}}};
+    const pn_message m[] = {{.role = "system", .text = {text, n - 1}}, {.role = "user", .text = {text, (n - 1) / 2}},
+                             {.role = "assistant", .text = {text, n - 1}}};
     pn_rendered r;
     pn_rendered_init(&r, NULL);
     pn_render_json(t, text, n - 1, &r, NULL);
