@@ -39,27 +39,27 @@ ponder_status pn_grammar_call_muse(pn_grammar **out, const pn_tool_schema *tools
 ponder_status pn_grammar_call_json(pn_grammar **out, const pn_tool_schema *tools, size_t n, uint32_t flags,
                                    const ponder_alloc *a, ponder_error *err);
 
-/* The same things one after another; PN_PART_OR begins an alternative sequence. */
-typedef enum pn_part_kind {
-    PN_PART_LITERAL = 1, /* text */
-    PN_PART_UNTIL,       /* any UTF-8 text up to and with the first occurrence of `text` */
-    PN_PART_WITHOUT,     /* any UTF-8 text in which `text` does not occur; empty `text`: any at all. Must stand last */
-    PN_PART_SCHEMA,      /* JSON Schema in `text` */
-    PN_PART_REGEX,       /* pattern in `text` */
-    PN_PART_CALL_MUSE,   /* tools */
-    PN_PART_CALL_JSON,   /* tools */
-    PN_PART_OR
-} pn_part_kind;
+/* The same things one after another; PN_PIECE_OR begins an alternative sequence. */
+typedef enum pn_piece_kind {
+    PN_PIECE_LITERAL = 1, /* text */
+    PN_PIECE_UNTIL,       /* any UTF-8 text up to and with the first occurrence of `text` */
+    PN_PIECE_WITHOUT,     /* any UTF-8 text in which `text` does not occur; empty `text`: any at all. Must stand last */
+    PN_PIECE_SCHEMA,      /* JSON Schema in `text` */
+    PN_PIECE_REGEX,       /* pattern in `text` */
+    PN_PIECE_CALL_MUSE,   /* tools */
+    PN_PIECE_CALL_JSON,   /* tools */
+    PN_PIECE_OR
+} pn_piece_kind;
 
-typedef struct pn_part {
-    pn_part_kind kind;
+typedef struct pn_piece {
+    pn_piece_kind kind;
     uint32_t flags; /* PN_GRAMMAR_* */
     pn_str text;
     const pn_tool_schema *tools;
     size_t n_tools;
-} pn_part;
+} pn_piece;
 
-ponder_status pn_grammar_parts(pn_grammar **out, const pn_part *parts, size_t n, const ponder_alloc *a, ponder_error *err);
+ponder_status pn_grammar_pieces(pn_grammar **out, const pn_piece *pieces, size_t n, const ponder_alloc *a, ponder_error *err);
 
 pn_grammar *pn_grammar_ref(pn_grammar *g);
 void pn_grammar_free(pn_grammar *g); /* gives up one reference; NULL is fine */
