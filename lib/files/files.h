@@ -10,6 +10,8 @@
 /* ---- byte sources ------------------------------------------------------------ */
 typedef struct pn_source pn_source;
 ponder_status pn_source_path(pn_source **out, const char *path, const ponder_alloc *a, ponder_error *err); /* mapped */
+/* For files that others may still write: read by copy, since a mapped file that is cut short raises SIGBUS. */
+ponder_status pn_source_path_unmapped(pn_source **out, const char *path, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_source_memory(pn_source **out, const void *p, size_t n, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_source_fd(pn_source **out, int fd, uint64_t offset, uint64_t length, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_source_callback(pn_source **out, const ponder_source *s, const ponder_alloc *a, ponder_error *err);

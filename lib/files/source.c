@@ -42,7 +42,7 @@ static ponder_status new_source(pn_source **out, const ponder_alloc *a, ponder_e
 }
 
 /* Takes `fd` over when it has to be kept; the caller closes it when s->fd stays -1. */
-static void map_or_keep(pn_source *s, int fd, uint64_t offset)
+static void map_or_keep(pn_source *s, int fd, uint64_t offset, bool map)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     const uint64_t skip = offset % page;
@@ -50,7 +50,7 @@ static void map_or_keep(pn_source *s, int fd, uint64_t offset)
         s->view = (const uint8_t *)"";
         return;
     }
-    if (s->size <= SIZE_MAX - skip) {
+    if (map && s->size <= SIZE_MAX - skip) {
         void *p = mmap(NULL, (size_t)(s->size + skip), PROT_READ, MAP_SHARED, fd, (off_t)(offset - skip));
         if (p != MAP_FAILED) {
             s->map = p;
@@ -63,7 +63,8 @@ static void map_or_keep(pn_source *s, int fd, uint64_t offset)
     s->fd_offset = offset;
 }
 
-static ponder_status from_fd(pn_source **out, int fd, uint64_t offset, uint64_t length, const ponder_alloc *a, ponder_error *err)
+static ponder_status from_fd(pn_source **out, int fd, uint64_t offset, uint64_t length, bool map, const ponder_alloc *a,
+                             ponder_error *err)
 {
     struct stat st;
     *out = NULL;
@@ -76,19 +77,29 @@ static ponder_status from_fd(pn_source **out, int fd, uint64_t offset, uint64_t 
     ponder_status status = new_source(out, a, err);
     if (status) return status;
     (*out)->size = length ? length : size - offset;
-    map_or_keep(*out, fd, offset);
+    map_or_keep(*out, fd, offset, map);
     return PONDER_OK;
 }
 
-ponder_status pn_source_path(pn_source **out, const char *path, const ponder_alloc *a, ponder_error *err)
+static ponder_status from_path(pn_source **out, const char *path, bool map, const ponder_alloc *a, ponder_error *err)
 {
     *out = NULL;
     /* Without O_NONBLOCK, opening a pipe by mistake would wait for ever. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return pn_fail(err, PONDER_E_IO, "%s: %s", why(errno), path);
-    ponder_status status = from_fd(out, fd, 0, 0, a, err);
+    ponder_status status = from_fd(out, fd, 0, 0, map, a, err);
     if (status || (*out)->fd != fd) close(fd);
     return status;
+}
+
+ponder_status pn_source_path(pn_source **out, const char *path, const ponder_alloc *a, ponder_error *err)
+{
+    return from_path(out, path, true, a, err);
+}
+
+ponder_status pn_source_path_unmapped(pn_source **out, const char *path, const ponder_alloc *a, ponder_error *err)
+{
+    return from_path(out, path, false, a, err);
 }
 
 ponder_status pn_source_fd(pn_source **out, int fd, uint64_t offset, uint64_t length, const ponder_alloc *a, ponder_error *err)
@@ -96,7 +107,7 @@ ponder_status pn_source_fd(pn_source **out, int fd, uint64_t offset, uint64_t le
     *out = NULL;
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return pn_fail(err, PONDER_E_IO, "cannot duplicate descriptor %d: %s", fd, why(errno));
-    ponder_status status = from_fd(out, own, offset, length, a, err);
+    ponder_status status = from_fd(out, own, offset, length, true, a, err);
     if (status || (*out)->fd != own) close(own);
     return status;
 }

@@ -1,4 +1,4 @@
-"""Seeds for the targets gguf and safetensors: python make_files.py
+"""Seeds for the targets gguf, safetensors and wav: python make_files.py
 
 Tiny models (width 8, zero weights) of each architecture with every kind of key and tensor that the readers look at.
 """
@@ -143,5 +143,30 @@ def make_safetensors():
         hf("model.language_model.", attention, four[1:], gates, sparse, [("self_attn.gate_proj.weight", [8, 8])]) + [("lm_head.weight", [4, 8])])
 
 
+def wav(name, tag, channels, rate, bits, data, extra=b"", ident=b"RIFF", size=None, tail=b"", before=b""):
+    """A sound of a few hundred bytes. `extra`: of the format chunk, `before`: chunks in front of it."""
+    align = channels * bits // 8
+    fmt = struct.pack("<HHIIHH", tag, channels, rate, rate * align, align, bits) + extra
+    body = b"WAVE" + before + b"fmt " + struct.pack("<I", len(fmt)) + fmt
+    body += b"data" + struct.pack("<I", len(data) if size is None else size) + data + tail
+    (HERE / "wav").mkdir(exist_ok=True)
+    (HERE / "wav" / name).write_bytes(ident + struct.pack("<I", len(body) if ident == b"RIFF" else 0xffffffff) + body)
+
+
+def make_wav():
+    codes = bytes((i * 37 + i // 7 * 11) % 256 for i in range(384))
+    for bits in 8, 16, 24, 32:
+        wav(f"pcm{bits}", 1, 2, 24000, bits, codes)
+    floats = [((i * 29) % 64 - 32) / 40 for i in range(40)]
+    wav("float32", 3, 1, 24000, 32, struct.pack("<40f", *floats), b"\0\0")
+    wav("float64", 3, 1, 48000, 64, struct.pack("<40d", *floats))
+    guid = bytes.fromhex("000000001000800000aa00389b71")
+    wav("extensible", 0xfffe, 2, 44100, 24, codes, struct.pack("<HHIH", 22, 20, 3, 1) + guid, tail=b"LIST\4\0\0\0tail")
+    wav("stream", 1, 1, 16000, 16, codes, size=0xffffffff, before=b"JUNK\3\0\0\0abc\0")
+    wav("rf64", 1, 6, 96000, 16, codes, ident=b"RF64", size=0xffffffff, before=b"ds64" + struct.pack("<IQQQI", 28, 500, 384, 32, 0))
+    wav("up", 1, 1, 8000, 8, codes)
+
+
 make_gguf()
 make_safetensors()
+make_wav()
