@@ -124,8 +124,8 @@ ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_CONTEXT: *out = n->d.context; break;
     case PONDER_INFO_LAYERS: *out = n->d.layers; break;
     case PONDER_INFO_WIDTH: *out = n->d.width; break;
-    case PONDER_INFO_PARAMETERS: *out = (int64_t)n->parameters; break;
-    case PONDER_INFO_WEIGHT_BYTES: *out = (int64_t)(n->packed_bytes + n->vectors_n * sizeof(float)); break;
+    case PONDER_INFO_PARAMETERS: *out = (int64_t)n->store.parameters; break;
+    case PONDER_INFO_WEIGHT_BYTES: *out = (int64_t)pn_store_bytes(&n->store); break;
     case PONDER_INFO_MEMORY_BYTES: *out = (int64_t)pn_meter_used(&m->meter); break;
     case PONDER_INFO_PEAK_BYTES: *out = (int64_t)pn_meter_peak(&m->meter); break;
     case PONDER_INFO_THREADS: *out = c.threads; break;
@@ -148,7 +148,7 @@ ponder_status ponder_model_info_str(ponder_model *m, int32_t id, char *out, size
     switch (id) {
     case PONDER_INFO_ARCHITECTURE: text = m->core->network->d.arch; break;
     case PONDER_INFO_NAME: text = m->core->name; break;
-    case PONDER_INFO_TYPE: text = pn_type_name(m->core->network->main_type); break;
+    case PONDER_INFO_TYPE: text = pn_type_name(m->core->network->store.main_type); break;
     case PONDER_INFO_TEMPLATE: text = pn_template_name(m->core->template); break;
     case PONDER_INFO_HASH:
         snprintf(hash, sizeof hash, "%016llx", (unsigned long long)m->core->hash);

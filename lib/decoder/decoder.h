@@ -4,7 +4,7 @@
 #define PN_DECODER_H
 
 #include "base/work.h"
-#include "files/files.h"
+#include "files/load.h"
 #include "tensor/products.h"
 
 /* ---- weights ------------------------------------------------------------------ */
@@ -30,22 +30,8 @@ typedef struct pn_network {
     float *norm;
     float *freq[2];           /* inverse frequencies [rot_dim / 2]: global, local */
     uint32_t group_layers[PN_GROUPS];
-    float *vectors;           /* one block holds every vector, another every repacked matrix */
-    size_t vectors_n;
-    uint8_t *packed;
-    size_t packed_bytes;
-    uint64_t parameters;
-    pn_type main_type;        /* of most weights */
-    pn_checkpoint *file;      /* kept while raw pages are in use, else NULL */
+    pn_store store;
 } pn_network;
-
-typedef struct pn_load_options {
-    bool repack;
-    int32_t quantize;         /* a pn_type, or -1 */
-    pn_team *team;            /* may be NULL */
-    int32_t (*progress)(void *user, uint64_t done, uint64_t total);
-    void *progress_user;
-} pn_load_options;
 
 /* Takes the checkpoint over, also on failure. */
 ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err);

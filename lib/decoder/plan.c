@@ -55,58 +55,42 @@ ponder_status pn_for_each_weight(const pn_checkpoint *c, const pn_description *d
     return st;
 }
 
-/* Q4_K needs rows of whole 256-blocks; narrower models get Q8_0 for such a matrix, quality before size. */
-static pn_type target_type(pn_type from, uint64_t k, pn_role role, int32_t want)
-{
-    if (want < 0 || !pn_type_is_float(from) || role == PN_W_ROUTER) return from;
-    if (k % pn_type_block((pn_type)want) == 0) return (pn_type)want;
-    return k % pn_type_block(PN_Q8_0) == 0 ? PN_Q8_0 : from;
-}
-
-ponder_status pn_treat(pn_treatment *t, const pn_checkpoint *c, const pn_slice *s, pn_role role, const pn_load_options *o,
-                       ponder_error *err)
-{
-    *t = (pn_treatment){0};
-    t->type = target_type(s->tensor->type, s->cols, role, o->quantize);
-    t->convert = t->type != s->tensor->type;
-    t->packed = o->repack || t->convert || !pn_checkpoint_view(c, s->tensor);
-    t->panel_bytes = pn_panel_bytes(t->type, s->cols);
-    size_t panels = (size_t)((s->rows + PN_PANEL - 1) / PN_PANEL);
-    bool fits = pn_mul(panels, t->panel_bytes, &t->stride) && pn_mul(t->stride, s->batch, &t->bytes);
-    if (!fits || s->rows > UINT32_MAX || s->batch > UINT32_MAX)
-        return pn_fail(err, PONDER_E_FORMAT, "tensor %s is too large", s->tensor->name);
-    if (!t->packed) t->bytes = 0;
-    return PONDER_OK;
-}
-
 typedef struct planning {
     pn_weight_plan *plan;
-    const pn_checkpoint *c;
-    const pn_load_options *o;
+    const pn_description *d;
+    pn_loader *l;
 } planning;
 
 static ponder_status plan_one(void *ctx, const pn_place *p, const pn_slice *s, ponder_error *err)
 {
     planning *pl = ctx;
-    if (p->weight == SIZE_MAX) {
-        bool gate = p->role == PN_W_ATTN_RGATE || p->role == PN_W_FFN_RGATE; /* becomes two vectors */
-        pl->plan->owned += s->rows * s->cols * sizeof(float) * (gate ? 2 : 1);
-        return PONDER_OK;
-    }
     pn_treatment t;
-    ponder_status st = pn_treat(&t, pl->c, s, p->role, pl->o, err);
-    if (st != PONDER_OK) return st;
-    pl->plan->owned += t.bytes;
-    if (!pn_type_is_float(t.type)) pl->plan->quantised |= UINT64_C(1) << p->role;
-    if (!t.packed) pl->plan->mapped += s->rows * s->row_stride * s->batch;
-    return PONDER_OK;
+    if (p->weight == SIZE_MAX) {
+        if (pn_is_gate(p->role)) pn_load_floats(pl->l, (size_t)(s->rows * s->cols)); /* becomes two vectors */
+        return pn_load_vector(pl->l, NULL, s, 0, err);
+    }
+    ponder_status st = pn_load_matrix(pl->l, NULL, s, p->role == PN_W_ROUTER, &t, err);
+    if (st == PONDER_OK && !pn_type_is_float(t.type)) pl->plan->quantised |= UINT64_C(1) << p->role;
+    return st;
+}
+
+static ponder_status plan_all(void *ctx, pn_loader *l, ponder_error *err)
+{
+    planning *p = ctx;
+    p->l = l;
+    pn_load_floats(l, p->d->rot_dim / 2 * 2); /* rotary frequencies */
+    return pn_for_each_weight(l->c, p->d, plan_one, p, err);
 }
 
 ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_description *d, const pn_load_options *o,
                               ponder_error *err)
 {
-    /* The source pages of the panels being packed, and row buffers; the rotary frequencies are vectors too. */
-    *out = (pn_weight_plan){.transient = 2u << 20, .owned = d->rot_dim / 2 * 2 * sizeof(float)};
-    planning p = {out, c, o};
-    return pn_for_each_weight(c, d, plan_one, &p, err);
+    pn_load_plan sizes;
+    *out = (pn_weight_plan){0};
+    planning p = {.plan = out, .d = d};
+    ponder_status st = pn_load_count(&sizes, c, o, plan_all, &p, err);
+    out->owned = sizes.owned;
+    out->mapped = sizes.mapped;
+    out->transient = sizes.transient;
+    return st;
 }

@@ -4,18 +4,8 @@
 
 #include "decoder/decoder.h"
 
-/* How loading treats one matrix of the file. */
-typedef struct pn_treatment {
-    pn_type type;             /* as it will compute */
-    bool convert;             /* type differs from the file's */
-    bool packed;
-    size_t panel_bytes;
-    size_t stride;            /* bytes of one expert, packed */
-    size_t bytes;             /* of all, packed; 0 when not */
-} pn_treatment;
-
-ponder_status pn_treat(pn_treatment *t, const pn_checkpoint *c, const pn_slice *s, pn_role role, const pn_load_options *o,
-                       ponder_error *err);
+/* A residual gate of muse-spark's folders: one vector in the file becomes two. */
+static inline bool pn_is_gate(pn_role r) { return r == PN_W_ATTN_RGATE || r == PN_W_FFN_RGATE; }
 
 /* Calls fn for every weight that the model has: w or v (with what to add to it) says where it goes. */
 typedef struct pn_place {

@@ -41,9 +41,15 @@ ponder_status pn_checkpoint_open_source(pn_checkpoint **out, pn_source *source, 
     return finish(out, pn_gguf_open_source(*out, source, err));
 }
 
+pn_checkpoint *pn_checkpoint_hold(pn_checkpoint *c)
+{
+    atomic_fetch_add(&c->held, 1);
+    return c;
+}
+
 void pn_checkpoint_free(pn_checkpoint *c)
 {
-    if (!c) return;
+    if (!c || atomic_fetch_sub(&c->held, 1) != 0) return;
     pn_checkpoint_drop_vocab(c);
     for (uint32_t i = 0; i < c->n_parts; i++) {
         json_decref(c->parts[i].header);
@@ -58,6 +64,8 @@ void pn_checkpoint_free(pn_checkpoint *c)
     json_decref(c->config);
     json_decref(c->generation);
     json_decref(c->tokenizer_config);
+    json_decref(c->image_processor);
+    json_decref(c->video_processor);
     pn_source_free(c->tokenizer);
     pn_source_free(c->jinja);
     pn_free(c->a, c, sizeof *c);

@@ -3,6 +3,7 @@
 #define PN_FILES_CHECKPOINT_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "files/files.h"
 
@@ -43,6 +44,7 @@ enum { FOREIGN_TYPE = 0x10000 };
 
 struct pn_checkpoint {
     const ponder_alloc *a;
+    _Atomic uint32_t held;      /* references beyond the first */
     bool gguf;
     pn_part *parts;
     uint32_t n_parts;
@@ -56,6 +58,7 @@ struct pn_checkpoint {
     uint32_t n_kv;
     /* folder */
     json_t *config, *generation, *tokenizer_config;
+    json_t *image_processor, *video_processor;
     uint64_t config_hash;
     pn_source *tokenizer, *jinja;
     /* arrays lent out by pn_checkpoint_tokenizer */

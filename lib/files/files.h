@@ -40,6 +40,7 @@ typedef struct pn_checkpoint pn_checkpoint;
 ponder_status pn_checkpoint_open(pn_checkpoint **out, const char *path, const ponder_alloc *a, ponder_error *err);
 /* A GGUF from a source; takes the source over, also on failure. A split file is refused here. */
 ponder_status pn_checkpoint_open_source(pn_checkpoint **out, pn_source *s, const ponder_alloc *a, ponder_error *err);
+pn_checkpoint *pn_checkpoint_hold(pn_checkpoint *c);     /* one reference more; each is given back by a free */
 void pn_checkpoint_free(pn_checkpoint *c);
 bool pn_checkpoint_is_gguf(const pn_checkpoint *c);
 uint64_t pn_checkpoint_bytes(const pn_checkpoint *c);    /* all files together */
@@ -52,10 +53,33 @@ void pn_checkpoint_drop(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uin
 /* FNV/xx-like 64-bit hash over the metadata, the tensor table, and 4 KB samples from start, middle and end of every tensor. */
 ponder_status pn_checkpoint_hash(pn_checkpoint *c, uint64_t *out, ponder_error *err);
 
-/* GGUF metadata by key (for tools and tests). false: absent or of another type. */
+/* Metadata by key. In a folder the key is a path into config.json ("vision_config.hidden_size"), or, after "image_processor."
+ * and "video_processor.", into what these are configured with; null counts as absent. false: absent or of another type. */
 bool pn_checkpoint_i64(const pn_checkpoint *c, const char *key, int64_t *out);
 bool pn_checkpoint_f64(const pn_checkpoint *c, const char *key, double *out);
 bool pn_checkpoint_str(const pn_checkpoint *c, const char *key, pn_str *out);
+/* Element i of a list, or the value itself (i 0). */
+bool pn_checkpoint_i64_at(const pn_checkpoint *c, const char *key, uint64_t i, int64_t *out);
+bool pn_checkpoint_f64_at(const pn_checkpoint *c, const char *key, uint64_t i, double *out);
+bool pn_checkpoint_str_at(const pn_checkpoint *c, const char *key, uint64_t i, pn_str *out);
+typedef enum pn_shape { PN_SHAPE_NONE, PN_SHAPE_ONE, PN_SHAPE_LIST } pn_shape;
+pn_shape pn_checkpoint_shape(const pn_checkpoint *c, const char *key, uint64_t *n); /* n: elements */
+
+/* Numbers read one after another from keys with a common prefix: the first failure, which names its key, latches. */
+typedef struct pn_keys {
+    const pn_checkpoint *c;
+    const char *prefix;       /* "clip.vision." */
+    ponder_error *err;
+    ponder_status status;
+} pn_keys;
+
+enum { PN_REQUIRED = -1 };    /* instead of a default */
+/* least when something failed; float: 1. */
+uint32_t pn_keys_u32(pn_keys *k, const char *name, int64_t otherwise, uint32_t least, uint32_t most);
+uint32_t pn_keys_u32_at(pn_keys *k, const char *name, uint64_t i, uint32_t least, uint32_t most); /* of a list; required */
+float pn_keys_f32(pn_keys *k, const char *name, double otherwise); /* finite; NAN: required */
+/* Fails with PONDER_E_UNSUPPORTED unless the text is `want`, or absent and `otherwise` is. */
+void pn_keys_text(pn_keys *k, const char *name, const char *otherwise, const char *want);
 /* The chat template: GGUF's tokenizer.chat_template, or the folder's chat_template.jinja / tokenizer_config.json. */
 bool pn_checkpoint_template(const pn_checkpoint *c, pn_str *out);
 pn_str pn_checkpoint_name(const pn_checkpoint *c);       /* general.name or the folder's _name_or_path; may be empty */
@@ -154,6 +178,10 @@ typedef struct pn_slice {
     uint64_t row_stride, batch, batch_stride;
 } pn_slice;
 
+/* The tensor of that name, whose sizes must be exactly ne (as in pn_tensor; 0 counts as 1), as `rows` rows. PONDER_E_FORMAT names
+ * what is missing or differs. */
+ponder_status pn_slice_named(pn_slice *out, const pn_checkpoint *c, const char *name, const uint64_t ne[4], uint64_t rows,
+                             ponder_error *err);
 /* Finds the weight, checks its shape against the description (PONDER_E_FORMAT names tensor and shapes). An optional weight
  * that the description says is not used gives found = false and PONDER_OK. */
 ponder_status pn_find_weight(const pn_checkpoint *c, const pn_description *d, pn_role role, uint32_t layer, pn_slice *out,

@@ -128,12 +128,27 @@ static ponder_status open_weights(pn_checkpoint *c, pn_buf *b, const char *folde
     return s ? s : assemble(c, err);
 }
 
+/* One file for both processors (transformers 5), or one for each. */
+static ponder_status read_processors(pn_checkpoint *c, pn_buf *b, const char *folder, ponder_error *err)
+{
+    json_t *both;
+    ponder_status s = read_json(&both, NULL, b, folder, "processor_config.json", err);
+    if (s) return s;
+    c->image_processor = json_incref(json_object_get(both, "image_processor"));
+    c->video_processor = json_incref(json_object_get(both, "video_processor"));
+    json_decref(both);
+    if (!c->image_processor) s = read_json(&c->image_processor, NULL, b, folder, "preprocessor_config.json", err);
+    if (s == PONDER_OK && !c->video_processor) s = read_json(&c->video_processor, NULL, b, folder, "video_preprocessor_config.json", err);
+    return s;
+}
+
 static ponder_status open_all(pn_checkpoint *c, pn_buf *b, const char *folder, ponder_error *err)
 {
     ponder_status s = read_json(&c->config, &c->config_hash, b, folder, "config.json", err);
     if (s == PONDER_OK && !c->config) return pn_fail(err, PONDER_E_IO, "the folder has no config.json");
     if (s == PONDER_OK) s = read_json(&c->generation, NULL, b, folder, "generation_config.json", err);
     if (s == PONDER_OK) s = read_json(&c->tokenizer_config, NULL, b, folder, "tokenizer_config.json", err);
+    if (s == PONDER_OK) s = read_processors(c, b, folder, err);
     if (s == PONDER_OK) s = open_optional(&c->tokenizer, b, folder, "tokenizer.json", err);
     if (s == PONDER_OK) s = open_optional(&c->jinja, b, folder, "chat_template.jinja", err);
     return s ? s : open_weights(c, b, folder, err);

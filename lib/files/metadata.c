@@ -44,24 +44,99 @@ bool pn_kv_f64(const pn_kv *kv, uint64_t i, double *out)
     return true;
 }
 
+/* ---- any container ------------------------------------------------------------------------------------------------ */
+
+/* A folder's value by its path: config.json, or what its processors are configured with. NULL: absent or null. */
+static const json_t *json_at(const pn_checkpoint *c, const char *key)
+{
+    const json_t *o = c->config;
+    for (bool first = true; *key; first = false) {
+        const size_t n = strcspn(key, ".");
+        if (first && n == 15 && !memcmp(key, "image_processor", n)) o = c->image_processor;
+        else if (first && n == 15 && !memcmp(key, "video_processor", n)) o = c->video_processor;
+        else o = json_object_getn(o, key, n);
+        key += key[n] ? n + 1 : n;
+    }
+    return json_is_null(o) ? NULL : o;
+}
+
+static const json_t *element(const pn_checkpoint *c, const char *key, uint64_t i)
+{
+    const json_t *v = json_at(c, key);
+    if (json_is_array(v)) return json_array_get(v, (size_t)i);
+    return i == 0 ? v : NULL;
+}
+
+pn_shape pn_checkpoint_shape(const pn_checkpoint *c, const char *key, uint64_t *n)
+{
+    *n = 0;
+    if (!c->config) {
+        const pn_kv *kv = pn_kv_find(c, key);
+        if (kv) *n = kv->array ? kv->count : 1;
+        return !kv ? PN_SHAPE_NONE : kv->array ? PN_SHAPE_LIST : PN_SHAPE_ONE;
+    }
+    const json_t *v = json_at(c, key);
+    if (v) *n = json_is_array(v) ? json_array_size(v) : 1;
+    return !v ? PN_SHAPE_NONE : json_is_array(v) ? PN_SHAPE_LIST : PN_SHAPE_ONE;
+}
+
+bool pn_checkpoint_i64_at(const pn_checkpoint *c, const char *key, uint64_t i, int64_t *out)
+{
+    if (!c->config) {
+        const pn_kv *kv = pn_kv_find(c, key);
+        return kv && pn_kv_i64(kv, i, out);
+    }
+    const json_t *v = element(c, key, i);
+    if (!json_is_integer(v) && !json_is_boolean(v)) return false;
+    *out = json_is_boolean(v) ? json_is_true(v) : json_integer_value(v);
+    return true;
+}
+
+bool pn_checkpoint_f64_at(const pn_checkpoint *c, const char *key, uint64_t i, double *out)
+{
+    if (!c->config) {
+        const pn_kv *kv = pn_kv_find(c, key);
+        return kv && pn_kv_f64(kv, i, out);
+    }
+    const json_t *v = element(c, key, i);
+    if (json_is_number(v)) *out = json_number_value(v);
+    return json_is_number(v);
+}
+
+bool pn_checkpoint_str_at(const pn_checkpoint *c, const char *key, uint64_t i, pn_str *out)
+{
+    if (c->config) {
+        const json_t *v = element(c, key, i);
+        if (json_is_string(v)) *out = (pn_str){json_string_value(v), json_string_length(v)};
+        return json_is_string(v);
+    }
+    const pn_kv *kv = pn_kv_find(c, key);
+    if (!kv || kv->type != KV_STR || i >= kv->count) return false;
+    const uint8_t *p = kv->data; /* an array's extents were checked when the file was read */
+    for (uint64_t k = 0; k < i; k++) p += 8 + pn_get64(p);
+    *out = (pn_str){(const char *)p + 8, (size_t)pn_get64(p)};
+    return true;
+}
+
+static bool single(const pn_checkpoint *c, const char *key)
+{
+    uint64_t n;
+    return pn_checkpoint_shape(c, key, &n) == PN_SHAPE_ONE;
+}
+
 bool pn_checkpoint_i64(const pn_checkpoint *c, const char *key, int64_t *out)
 {
-    const pn_kv *kv = pn_kv_find(c, key);
-    return kv && !kv->array && pn_kv_i64(kv, 0, out);
+    return single(c, key) && pn_checkpoint_i64_at(c, key, 0, out);
 }
 
 bool pn_checkpoint_f64(const pn_checkpoint *c, const char *key, double *out)
 {
-    const pn_kv *kv = pn_kv_find(c, key);
-    return kv && !kv->array && pn_kv_f64(kv, 0, out);
+    return single(c, key) && pn_checkpoint_f64_at(c, key, 0, out);
 }
 
 bool pn_checkpoint_str(const pn_checkpoint *c, const char *key, pn_str *out)
 {
-    const pn_kv *kv = pn_kv_find(c, key);
-    if (!kv || kv->array || kv->type != KV_STR) return false;
-    *out = (pn_str){(const char *)kv->data + 8, (size_t)(kv->bytes - 8)};
-    return true;
+    return single(c, key) && pn_checkpoint_str_at(c, key, 0, out);
 }
 
 static pn_str json_text(const json_t *v)

@@ -141,27 +141,39 @@ const pn_tensor *pn_find_head(const pn_checkpoint *c)
     return find_hf(c, &table[PN_W_HEAD], table[PN_W_HEAD].hf, true, 0, name);
 }
 
-static ponder_status check_shape(const pn_tensor *t, uint64_t batch, uint64_t rows, uint64_t cols, ponder_error *err)
+static ponder_status check_shape(const pn_tensor *t, const uint64_t ne[4], ponder_error *err)
 {
-    if (t->ne[0] == cols && t->ne[1] == rows && t->ne[2] == batch && t->ne[3] == 1) return PONDER_OK;
-    return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: shape [%llu, %llu, %llu, %llu] where [%llu, %llu, %llu] is needed", t->name,
+    if (memcmp(t->ne, ne, sizeof t->ne) == 0) return PONDER_OK;
+    return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: shape [%llu, %llu, %llu, %llu] where [%llu, %llu, %llu, %llu] is needed", t->name,
                    (unsigned long long)t->ne[3], (unsigned long long)t->ne[2], (unsigned long long)t->ne[1],
-                   (unsigned long long)t->ne[0], (unsigned long long)batch, (unsigned long long)rows, (unsigned long long)cols);
+                   (unsigned long long)t->ne[0], (unsigned long long)ne[3], (unsigned long long)ne[2], (unsigned long long)ne[1],
+                   (unsigned long long)ne[0]);
 }
 
-static ponder_status slice(const pn_tensor *t, uint64_t batch, uint64_t rows, uint64_t cols, uint64_t skip, uint64_t take,
-                           pn_slice *out, ponder_error *err)
+/* All of a tensor: `batch` matrices of `rows`. The shape was checked, so that the products do not overflow. */
+static ponder_status slice(const pn_tensor *t, uint64_t batch, uint64_t rows, uint64_t cols, pn_slice *out, ponder_error *err)
 {
     size_t row;
-    ponder_status s = check_shape(t, batch, rows, cols, err);
-    if (s) return s;
     if (!pn_type_known((uint32_t)t->type))
         return pn_fail(err, PONDER_E_UNSUPPORTED, "tensor %.96s: element type %s (%u)", t->name, pn_element_name(t), (unsigned)t->type);
     if (!pn_row_bytes(t->type, cols, &row) || t->bytes != (uint64_t)row * rows * batch)
         return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: rows of %llu values", t->name, (unsigned long long)cols);
-    *out = (pn_slice){.tensor = t, .from = skip * row, .rows = take, .cols = cols, .row_stride = row,
-                      .batch = batch, .batch_stride = rows * row};
+    *out = (pn_slice){.tensor = t, .rows = rows, .cols = cols, .row_stride = row, .batch = batch, .batch_stride = rows * row};
     return PONDER_OK;
+}
+
+ponder_status pn_slice_named(pn_slice *out, const pn_checkpoint *c, const char *name, const uint64_t ne[4], uint64_t rows,
+                             ponder_error *err)
+{
+    uint64_t want[4], total = 1;
+    const pn_tensor *t = pn_checkpoint_find(c, name);
+    *out = (pn_slice){0};
+    if (!t) return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s is missing", name);
+    for (int i = 0; i < 4; i++) want[i] = PN_MAX(ne[i], (uint64_t)1);
+    ponder_status s = check_shape(t, want, err);
+    if (s) return s;
+    for (int i = 0; i < 4; i++) total *= want[i];
+    return slice(t, 1, rows, total / rows, out, err);
 }
 
 ponder_status pn_find_weight(const pn_checkpoint *c, const pn_description *d, pn_role role, uint32_t layer, pn_slice *out,
@@ -179,8 +191,11 @@ ponder_status pn_find_weight(const pn_checkpoint *c, const pn_description *d, pn
     const uint64_t rows = size_of(d, table[role].rows), cols = size_of(d, table[role].cols);
     const bool experts = role == PN_W_EXPERTS_GATE || role == PN_W_EXPERTS_UP || role == PN_W_EXPERTS_DOWN;
     const bool fused = d->fused_gate_up && experts && role != PN_W_EXPERTS_DOWN;
-    ponder_status s = slice(t, experts ? d->experts : 1, fused ? rows * 2 : rows, cols, fused && role == PN_W_EXPERTS_UP ? rows : 0,
-                            rows, out, err);
+    const uint64_t batch = experts ? d->experts : 1, ne[4] = {cols, fused ? rows * 2 : rows, batch, 1};
+    ponder_status s = check_shape(t, ne, err);
+    if (s == PONDER_OK) s = slice(t, batch, ne[1], cols, out, err);
+    if (fused && role == PN_W_EXPERTS_UP) out->from = rows * out->row_stride;
+    out->rows = rows;
     *found = s == PONDER_OK;
     return s;
 }

@@ -47,3 +47,11 @@ void pn_sincos(double x, double *s, double *c)
     default: *s = -cr; *c = sr; break;
     }
 }
+
+void pn_rope_frequencies(float *to, uint32_t n_rot, float theta)
+{
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        float exponent = (float)(2 * i) / (float)n_rot;
+        to[i] = 1.0f / (float)pow((double)theta, (double)exponent);
+    }
+}

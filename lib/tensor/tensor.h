@@ -142,5 +142,7 @@ void pn_kernels_init(pn_kernels *k, uint32_t cpu);
 
 /* sin and cos in double precision for |x| < 2^30: the same bits whatever the machine's C library. */
 void pn_sincos(double x, double *s, double *c);
+/* Inverse frequencies of rotary encoding, n_rot / 2 of them, in float as the reference computes them. */
+void pn_rope_frequencies(float *to, uint32_t n_rot, float theta);
 
 #endif

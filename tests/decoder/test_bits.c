@@ -144,7 +144,7 @@ static void repacked_or_not_from_anywhere(void **state)
         assert_true(n->layers[0].q.first.packed != NULL);
         pn_network_free(n);
         n = load(open_variant(&all[i]), false, -1);
-        assert_true(n->layers[0].q.first.packed == NULL && n->file != NULL);
+        assert_true(n->layers[0].q.first.packed == NULL && n->store.file != NULL);
         expect(n, &r, want, &all[i], "not repacked");
         if (is_gguf(&all[i])) sources(&all[i], &r, want);
         free(want);
@@ -164,9 +164,9 @@ static void loaded_by_a_team(void **state)
         pn_network *alone = load_variant(&all[i]), *n;
         pn_load_options o = {.repack = true, .quantize = -1, .team = t};
         OK(pn_network_load(&n, open_variant(&all[i]), &o, NULL, &err), err);
-        assert_int_equal(n->packed_bytes, alone->packed_bytes);
-        assert_memory_equal(n->packed, alone->packed, n->packed_bytes);
-        assert_memory_equal(n->vectors, alone->vectors, n->vectors_n * sizeof(float));
+        assert_int_equal(n->store.packed_bytes, alone->store.packed_bytes);
+        assert_memory_equal(n->store.packed, alone->store.packed, n->store.packed_bytes);
+        assert_memory_equal(n->store.vectors, alone->store.vectors, n->store.vectors_n * sizeof(float));
         pn_network_free(n);
         pn_network_free(alone);
         pn_team_free(t);

@@ -94,7 +94,7 @@ static void quantised(const char *model, const char *file_, pn_type ask, pn_type
     reference_read(&r, model);
     pn_network *n = load(open_variant(&v), true, (int32_t)ask), *raw = load(open_variant(&v), false, (int32_t)ask), *f = load_variant(&v);
     check_types(n, ask);
-    assert_int_equal(n->main_type, get);
+    assert_int_equal(n->store.main_type, get);
     check_matrices(n, f);
     float *got = all_logits(n, PN_KV_F32, 7, r.ids, r.n), *also = all_logits(raw, PN_KV_F32, 7, r.ids, r.n);
     same_bits(also, got, r.logits.n, n->d.vocab, model, "quantised, repack off");
