@@ -8,8 +8,8 @@
 /* ---- pictures: RGB, 8 bits, immutable, counted ---------------------------------------------------------------- */
 typedef struct pn_image pn_image;
 
-/* What becomes of an alpha channel. The reference lays a picture handed over in memory over white, and loses the alpha
- * of a file that it decodes itself. */
+/* The reference's two ways to see a picture. WHITE: as one handed over in memory, opened by Pillow: laid over white, and
+ * of 16 bits the upper 8. DROP: as a file that it decodes itself: the alpha is lost, and 16 bits are rounded to 8. */
 typedef enum pn_alpha { PN_ALPHA_WHITE = 0, PN_ALPHA_DROP = 1 } pn_alpha;
 
 typedef struct pn_image_options {
@@ -18,6 +18,14 @@ typedef struct pn_image_options {
 } pn_image_options;
 
 enum { PN_IMAGE_MAX_PIXELS = 1 << 27, PN_IMAGE_MAX_SIDE = 1 << 20 };
+
+/* A PNG or a JPEG, told by its content; `o` NULL: white, default limit. `a` must outlive the picture. EXIF orientation is
+ * applied. PONDER_E_IO: the file cannot be read. PONDER_E_UNSUPPORTED: another format, or a build without libpng or
+ * libjpeg-turbo, named. PONDER_E_FORMAT: damaged, cut short, or a wrong checksum. PONDER_E_RANGE: beyond the limit. */
+ponder_status pn_image_from_path(pn_image **out, const char *path, const pn_image_options *o, const ponder_alloc *a,
+                                 ponder_error *err);
+ponder_status pn_image_from_memory(pn_image **out, const void *p, size_t n, const pn_image_options *o, const ponder_alloc *a,
+                                   ponder_error *err);
 
 /* Pixels of the host, copied. Rows lie `stride` bytes apart (0: close together), top row first. */
 typedef enum pn_pixels { PN_PIXELS_RGB = 3, PN_PIXELS_RGBA = 4 } pn_pixels; /* the value: bytes a pixel */
@@ -28,7 +36,6 @@ typedef struct pn_image_view {
     pn_pixels format;
 } pn_image_view;
 
-/* `o` NULL: white, default limit. `a` must outlive the picture. */
 ponder_status pn_image_from_view(pn_image **out, const pn_image_view *v, const pn_image_options *o, const ponder_alloc *a,
                                  ponder_error *err);
 /* A picture of its own: w x h pixels from (x, y), which must lie inside. */
