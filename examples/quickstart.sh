@@ -29,9 +29,9 @@ if command -v apt-get >/dev/null; then
     command -v cc >/dev/null || install gcc libc6-dev
     command -v meson >/dev/null || install meson
     command -v ninja >/dev/null || install ninja-build
-    install pkg-config libpcre2-dev libjansson-dev
+    install pkg-config libpcre2-dev
 else
-    say "no apt-get here: a C compiler, meson, ninja, pkg-config, PCRE2 and jansson are needed"
+    say "no apt-get here: a C compiler, meson, ninja, pkg-config and PCRE2 are needed"
 fi
 
 say "building in $build"

@@ -1,4 +1,3 @@
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -49,48 +48,36 @@ static int run_tokenize(ponder_tokenizer *tokenizer, int plain)
     return status == PONDER_OK ? finish_output() : fail("tokenize", status, error.text);
 }
 
-static int32_t *json_array_ids(const json_t *array, size_t *n)
+/* What stands behind `what`, if that comes next. */
+static const char *after(const char *at, const char *what)
 {
-    int32_t *ids;
-    if (!json_is_array(array))
+    if (!at)
         return NULL;
-    *n = json_array_size(array);
-    ids = must_alloc(*n, sizeof *ids);
-    for (size_t i = 0; i < *n; i++) {
-        json_int_t value = json_integer_value(json_array_get(array, i));
-        if (!json_is_integer(json_array_get(array, i)) || value < 0 || value > INT32_MAX) {
-            free(ids);
-            return NULL;
-        }
-        ids[i] = (int32_t)value;
-    }
-    return ids;
+    at += strspn(at, " \t\r\n");
+    return strncmp(at, what, strlen(what)) == 0 ? at + strlen(what) : NULL;
 }
 
-/* {"ids":[1,2]}, [1,2], or numbers with spaces, commas or newlines between them. */
-static int32_t *parse_ids(const char *text, size_t bytes, size_t *n)
+/* {"ids":[1,2]} (other members may stand behind), [1,2], or numbers with spaces, commas or newlines between them. */
+static int32_t *parse_ids(const char *text, size_t *n)
 {
-    const char *at = text + strspn(text, " \t\r\n");
+    const char *object = after(text, "{"), *list = after(object ? after(after(object, "\"ids\""), ":") : text, "[");
+    const char *at = list ? list : text, *end = list ? strchr(list, ']') : text + strlen(text);
     size_t room = 64;
     int32_t *ids;
-    if (*at == '{' || *at == '[') {
-        json_t *root = json_loadb(text, bytes, 0, NULL);
-        ids = json_array_ids(json_is_object(root) ? json_object_get(root, "ids") : root, n);
-        json_decref(root);
-        return ids;
-    }
+    if (!end || (object && !list))
+        return NULL;
     ids = must_alloc(room, sizeof *ids);
-    for (*n = 0; *(at += strspn(at, ", \t\r\n"));) {
-        char *end;
-        long value = strtol(at, &end, 10);
-        if (end == at || value < 0 || value > INT32_MAX) {
+    for (*n = 0; (at += strspn(at, ", \t\r\n")) < end;) {
+        char *behind;
+        long value = strtol(at, &behind, 10);
+        if (behind == at || value < 0 || value > INT32_MAX) {
             free(ids);
             return NULL;
         }
         if (*n == room)
             ids = must_realloc(ids, room *= 2, sizeof *ids);
         ids[(*n)++] = (int32_t)value;
-        at = end;
+        at = behind;
     }
     return ids;
 }
@@ -120,7 +107,7 @@ static int run_detokenize(ponder_tokenizer *tokenizer, int plain)
     (void)plain;
     if (!text)
         return fail("standard input", PONDER_E_IO, "cannot be read");
-    ids = parse_ids(text, bytes, &n);
+    ids = parse_ids(text, &n);
     code = ids ? print_text(tokenizer, ids, n) : fail("standard input", PONDER_E_FORMAT, "wants {\"ids\":[..]} or numbers");
     free(ids);
     free(text);

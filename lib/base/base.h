@@ -99,13 +99,7 @@ uint64_t pn_hash64(const void *p, size_t n, uint64_t seed);
 typedef struct pn_fenv { uint32_t mxcsr; uint64_t other; } pn_fenv;
 void pn_fenv_enter(pn_fenv *saved);
 void pn_fenv_leave(const pn_fenv *saved);
-/* strtod for JSON and headers without the locale; *used is 0 when nothing was read. */
-double pn_parse_double(const char *p, size_t n, size_t *used);
-/* The double nearest to n decimal digits (no sign, no point) times 10^exponent, in any locale. */
-double pn_decimal(const char *digits, size_t n, long exponent);
-/* Whether JSON text nests at most `limit` deep. jansson recurses for each level (up to 2048 of them), so text from outside
- * is asked first: PN_JSON_DEPTH levels fit the 64 KB of stack that every call has. */
-enum { PN_JSON_DEPTH = 64 };
-bool pn_json_depth_ok(const char *p, size_t n, size_t limit);
+/* A number as JSON writes it, of any length, to the nearest double (infinity when it is too large); in any locale. */
+double pn_decimal(pn_str number);
 
 #endif

@@ -3,12 +3,31 @@
 
 #include <math.h>
 
-const pn_value *pn_get(const pn_value *v, const char *key)
+static const pn_value undefined;
+
+const pn_value *pn_json_root(const pn_json *doc)
 {
-    static const pn_value undefined = {0};
+    return doc->values ? doc->values : &undefined;
+}
+
+const pn_value *pn_named(const pn_value *v, pn_str key)
+{
     if (v->type == PN_V_DICT)
         for (const pn_value *m = v->first; m; m = m->next)
-            if (pn_str_eq(m->key, key)) return m;
+            if (m->key.n == key.n && memcmp(m->key.p, key.p, key.n) == 0) return m;
+    return &undefined;
+}
+
+const pn_value *pn_get(const pn_value *v, const char *key)
+{
+    return pn_named(v, pn_str_of(key));
+}
+
+const pn_value *pn_at(const pn_value *v, size_t i)
+{
+    if (v->type == PN_V_LIST)
+        for (const pn_value *m = v->first; m; m = m->next)
+            if (i-- == 0) return m;
     return &undefined;
 }
 
@@ -29,13 +48,12 @@ bool pn_truth(const pn_value *v)
     }
 }
 
-bool pn_value_i64(const pn_value *v, int64_t lo, int64_t hi, int64_t *out)
+bool pn_digits_i64(pn_str digits, int64_t lo, int64_t hi, int64_t *out)
 {
-    if (v->type != PN_V_INT) return false;
-    const bool minus = v->text.p[0] == '-';
+    const bool minus = digits.p[0] == '-';
     int64_t n = 0;
-    for (size_t i = minus; i < v->text.n; i++) { /* downwards for a negative one: -2^63 has no positive twin */
-        const int digit = v->text.p[i] - '0';
+    for (size_t i = minus; i < digits.n; i++) { /* downwards for a negative one: -2^63 has no positive twin */
+        const int digit = digits.p[i] - '0';
         if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, minus ? -digit : digit, &n)) return false;
     }
     if (n < lo || n > hi) return false;
@@ -43,16 +61,15 @@ bool pn_value_i64(const pn_value *v, int64_t lo, int64_t hi, int64_t *out)
     return true;
 }
 
+bool pn_value_i64(const pn_value *v, int64_t lo, int64_t hi, int64_t *out)
+{
+    return v->type == PN_V_INT && pn_digits_i64(v->text, lo, hi, out);
+}
+
 bool pn_value_f64(const pn_value *v, double *out)
 {
-    double d = v->real;
-    if (v->type == PN_V_INT) {
-        const bool minus = v->text.p[0] == '-';
-        d = pn_decimal(v->text.p + minus, v->text.n - minus, 0);
-        if (minus) d = -d;
-    } else if (v->type != PN_V_FLOAT) {
-        return false;
-    }
+    if (v->type != PN_V_INT && v->type != PN_V_FLOAT) return false;
+    const double d = v->type == PN_V_INT ? pn_decimal(v->text) : v->real;
     if (!isfinite(d)) return false;
     *out = d;
     return true;

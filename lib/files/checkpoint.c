@@ -52,7 +52,7 @@ void pn_checkpoint_free(pn_checkpoint *c)
     if (!c || atomic_fetch_sub(&c->held, 1) != 0) return;
     pn_checkpoint_drop_vocab(c);
     for (uint32_t i = 0; i < c->n_parts; i++) {
-        json_decref(c->parts[i].header);
+        pn_json_free(&c->parts[i].header);
         pn_free(c->a, c->parts[i].owned, (size_t)c->parts[i].owned_bytes);
         pn_source_free(c->parts[i].source);
     }
@@ -61,11 +61,10 @@ void pn_checkpoint_free(pn_checkpoint *c)
     pn_free(c->a, c->names, c->names_bytes);
     pn_free(c->a, c->index, c->index_cap * sizeof *c->index);
     pn_free(c->a, c->kv, c->n_kv * sizeof *c->kv);
-    json_decref(c->config);
-    json_decref(c->generation);
-    json_decref(c->tokenizer_config);
-    json_decref(c->image_processor);
-    json_decref(c->video_processor);
+    pn_json_free(&c->config);
+    pn_json_free(&c->generation);
+    pn_json_free(&c->tokenizer_config);
+    for (size_t i = 0; i < PN_COUNT(c->processors); i++) pn_json_free(&c->processors[i]);
     pn_source_free(c->tokenizer);
     pn_source_free(c->jinja);
     pn_free(c->a, c, sizeof *c);
@@ -81,7 +80,7 @@ ponder_status pn_checkpoint_parts(pn_checkpoint *c, uint32_t n, ponder_error *er
     return PONDER_OK;
 }
 
-ponder_status pn_checkpoint_reserve(pn_checkpoint *c, uint64_t tensors, uint64_t names, ponder_error *err)
+static ponder_status reserve(pn_checkpoint *c, uint64_t tensors, uint64_t names, ponder_error *err)
 {
     enum { MOST = 1 << 24 };
     if (tensors > MOST || names > SIZE_MAX) return pn_fail(err, PONDER_E_FORMAT, "more than %d tensors", MOST);
@@ -112,17 +111,17 @@ pn_tensor *pn_checkpoint_next(pn_checkpoint *c, pn_str name)
 }
 
 /* The slot where `name` is, or the free one where it would go: the table is never more than half full. */
-static uint32_t *slot(const pn_checkpoint *c, const char *name)
+static uint32_t *slot(const pn_checkpoint *c, pn_str name)
 {
-    uint32_t i = (uint32_t)pn_hash64(name, strlen(name), 0) & (c->index_cap - 1);
-    while (c->index[i] != UINT32_MAX && strcmp(c->tensors[c->index[i]].name, name) != 0) i = (i + 1) & (c->index_cap - 1);
+    uint32_t i = (uint32_t)pn_hash64(name.p, name.n, 0) & (c->index_cap - 1);
+    while (c->index[i] != UINT32_MAX && !pn_str_eq(name, c->tensors[c->index[i]].name)) i = (i + 1) & (c->index_cap - 1);
     return &c->index[i];
 }
 
 static ponder_status build_index(pn_checkpoint *c, ponder_error *err)
 {
     for (uint32_t i = 0; i < c->n_tensors; i++) {
-        uint32_t *at = slot(c, c->tensors[i].name);
+        uint32_t *at = slot(c, pn_str_of(c->tensors[i].name));
         if (*at != UINT32_MAX) return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s occurs twice", c->tensors[i].name);
         *at = i;
     }
@@ -180,9 +179,16 @@ static ponder_status refuse_overlap(pn_checkpoint *c, ponder_error *err)
     return s;
 }
 
-ponder_status pn_checkpoint_seal(pn_checkpoint *c, ponder_error *err)
+ponder_status pn_checkpoint_assemble(pn_checkpoint *c, pn_fill_fn fill, ponder_error *err)
 {
-    ponder_status s = build_index(c, err);
+    uint64_t tensors = 0, names = 0;
+    for (uint32_t i = 0; i < c->n_parts; i++) {
+        tensors += c->parts[i].n_tensors;
+        names += c->parts[i].names;
+    }
+    ponder_status s = reserve(c, tensors, names, err);
+    for (uint32_t i = 0; i < c->n_parts && s == PONDER_OK; i++) s = fill(c, i, err);
+    if (s == PONDER_OK) s = build_index(c, err);
     return s ? s : refuse_overlap(c, err);
 }
 
@@ -210,10 +216,15 @@ const pn_tensor *pn_checkpoint_at(const pn_checkpoint *c, uint32_t i)
     return i < c->n_tensors ? &c->tensors[i] : NULL;
 }
 
-const pn_tensor *pn_checkpoint_find(const pn_checkpoint *c, const char *name)
+const pn_tensor *pn_checkpoint_named(const pn_checkpoint *c, pn_str name)
 {
     uint32_t i = *slot(c, name);
     return i == UINT32_MAX ? NULL : &c->tensors[i];
+}
+
+const pn_tensor *pn_checkpoint_find(const pn_checkpoint *c, const char *name)
+{
+    return pn_checkpoint_named(c, pn_str_of(name));
 }
 
 /* Files may put data anywhere (alignment 1, a header of odd length, memory at an odd address): a view that could not be

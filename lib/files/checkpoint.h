@@ -2,9 +2,9 @@
 #ifndef PN_FILES_CHECKPOINT_H
 #define PN_FILES_CHECKPOINT_H
 
-#include <jansson.h>
 #include <stdatomic.h>
 
+#include "base/json.h"
 #include "files/files.h"
 
 /* Names from files are cut to this length in messages. */
@@ -36,7 +36,7 @@ typedef struct pn_part {
     uint64_t alignment; /* GGUF */
     uint64_t names;     /* bytes that the tensors' names take, ends included */
     uint32_t n_tensors, n_kv;
-    json_t *header;     /* safetensors, while opening */
+    pn_json header;     /* safetensors, while opening */
 } pn_part;
 
 /* Element types that a file may hold and nothing here computes with get numbers from here on (safetensors). */
@@ -57,8 +57,8 @@ struct pn_checkpoint {
     pn_kv *kv;
     uint32_t n_kv;
     /* folder */
-    json_t *config, *generation, *tokenizer_config;
-    json_t *image_processor, *video_processor;
+    pn_json config, generation, tokenizer_config, processors[3]; /* of both; of images and of videos where that has none */
+    const pn_value *image_processor, *video_processor;
     uint64_t config_hash;
     pn_source *tokenizer, *jinja;
     /* arrays lent out by pn_checkpoint_tokenizer */
@@ -78,7 +78,7 @@ ponder_status pn_gguf_open_path(pn_checkpoint *c, const char *path, ponder_error
 ponder_status pn_gguf_open_source(pn_checkpoint *c, pn_source *s, ponder_error *err);
 
 /* safetensors.c: reads and counts a header; appends its tensors. */
-ponder_status pn_safetensors_scan(pn_part *part, ponder_error *err);
+ponder_status pn_safetensors_scan(pn_part *part, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_safetensors_fill(pn_checkpoint *c, uint32_t part, ponder_error *err);
 
 /* folder.c */
@@ -88,12 +88,14 @@ ponder_status pn_folder_open(pn_checkpoint *c, const char *path, ponder_error *e
 ponder_status pn_folder_open_sources(pn_checkpoint **out, pn_source *config, pn_source *weights, const ponder_alloc *a, ponder_error *err);
 
 /* checkpoint.c */
-ponder_status pn_checkpoint_reserve(pn_checkpoint *c, uint64_t tensors, uint64_t names, ponder_error *err);
 ponder_status pn_checkpoint_parts(pn_checkpoint *c, uint32_t n, ponder_error *err);
 /* The next tensor with its name copied; room was reserved. */
 pn_tensor *pn_checkpoint_next(pn_checkpoint *c, pn_str name);
-/* After the last tensor: the index; refuses names that occur twice and data that overlaps. */
-ponder_status pn_checkpoint_seal(pn_checkpoint *c, ponder_error *err);
+/* Once all parts are scanned: the table of tensors, which `fill` appends part by part, and its index. Refuses names that
+ * occur twice and data that overlaps. */
+typedef ponder_status (*pn_fill_fn)(pn_checkpoint *c, uint32_t part, ponder_error *err);
+ponder_status pn_checkpoint_assemble(pn_checkpoint *c, pn_fill_fn fill, ponder_error *err);
+const pn_tensor *pn_checkpoint_named(const pn_checkpoint *c, pn_str name);
 /* The element type as a text, foreign ones included. */
 const char *pn_element_name(const pn_tensor *t);
 
@@ -102,9 +104,9 @@ const pn_kv *pn_kv_find(const pn_checkpoint *c, const char *key);
 bool pn_kv_i64(const pn_kv *kv, uint64_t i, int64_t *out); /* element i of an array, or the value (i 0); no strings, no floats */
 bool pn_kv_f64(const pn_kv *kv, uint64_t i, double *out);
 
-/* json.c: a whole document with limits on depth, since jansson recurses. `what` names it in errors. */
-ponder_status pn_json_parse(json_t **out, const void *p, size_t n, bool big_numbers, const char *what, ponder_error *err);
-ponder_status pn_json_source(json_t **out, pn_source *s, bool big_numbers, const char *what, ponder_error *err);
+/* json.c: a whole document, which must be an object. `what` names it in errors. */
+ponder_status pn_json_object(pn_json *out, const void *p, size_t n, const char *what, const ponder_alloc *a, ponder_error *err);
+ponder_status pn_json_source(pn_json *out, pn_source *s, const char *what, const ponder_alloc *a, ponder_error *err);
 
 /* describe_*.c; describe.c checks what they found. */
 ponder_status pn_describe_gguf(const pn_checkpoint *c, pn_description *d, ponder_error *err);
@@ -113,9 +115,9 @@ ponder_status pn_describe_vocab(const pn_checkpoint *c, pn_description *d, ponde
 /* What is the same in both containers for an architecture; false: not known here. */
 bool pn_describe_arch(pn_description *d, const char *arch);
 /* The configuration of the text model inside config.json, and its model_type without "_text". */
-const json_t *pn_folder_text(const pn_checkpoint *c);
+const pn_value *pn_folder_text(const pn_checkpoint *c);
 /* ids of a JSON value that is an id or a list of ids */
-uint32_t pn_json_ids(const json_t *v, int32_t *ids, uint32_t cap);
+uint32_t pn_json_ids(const pn_value *v, int32_t *ids, uint32_t cap);
 
 /* weights.c: the embedding table and the output head by any of their names; NULL: not there. */
 const pn_tensor *pn_find_embedding(const pn_checkpoint *c);

@@ -6,7 +6,7 @@
  * latches in `status`. */
 typedef struct reader {
     const pn_checkpoint *c;
-    const json_t *o; /* the text model's object */
+    const pn_value *config, *o; /* the outer object, the text model's */
     pn_description *d;
     ponder_error *err;
     ponder_status status;
@@ -29,18 +29,33 @@ static const defaults classes[] = {
     {"muse-spark", 202048, 8192, 16384, 62, 128, 16, 64, 1048576, 2048, 200000, 200001, 1e-5, false},
 };
 
-static const json_t *get(const json_t *o, const char *key)
+/* NULL: absent or null; also when o is. */
+static const pn_value *get(const pn_value *o, const char *key)
 {
-    const json_t *v = json_object_get(o, key);
-    return json_is_null(v) ? NULL : v;
+    const pn_value *v = o ? pn_get(o, key) : NULL;
+    return v && v->type > PN_V_NONE ? v : NULL;
 }
 
-static uint32_t number_of(reader *r, const json_t *o, const char *key, int64_t otherwise, uint32_t least, uint32_t most)
+static bool is_null(const pn_value *o, const char *key)
 {
-    const json_t *v = get(o, key);
-    json_int_t n = v ? json_integer_value(v) : otherwise;
+    return pn_get(o, key)->type == PN_V_NONE;
+}
+
+static pn_str text_or(const pn_value *v, const char *otherwise)
+{
+    pn_str s = pn_str_of(otherwise);
+    if (v) pn_value_str(v, &s);
+    return s;
+}
+
+static uint32_t number_of(reader *r, const pn_value *o, const char *key, int64_t otherwise, uint32_t least, uint32_t most)
+{
+    const pn_value *v = get(o, key);
+    int64_t n = otherwise;
     if (r->status) return least;
-    if (v && !json_is_integer(v)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: no integer", key);
+    if (v && v->type != PN_V_INT) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: no integer", key);
+    else if (v && !pn_value_i64(v, least, most, &n))
+        r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: %.*s is outside %u..%u", key, SHOWN(v->text), least, most);
     else if (n < least || n > most)
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: %lld is outside %u..%u", key, (long long)n, least, most);
     return r->status ? least : (uint32_t)n;
@@ -52,14 +67,14 @@ static uint32_t number(reader *r, const char *key, int64_t otherwise, uint32_t l
 }
 
 /* NAN: required */
-static float real_of(reader *r, const json_t *o, const char *key, double otherwise)
+static float real_of(reader *r, const pn_value *o, const char *key, double otherwise)
 {
-    const json_t *v = get(o, key);
-    double n = v ? json_number_value(v) : otherwise;
+    const pn_value *v = get(o, key);
+    double n = otherwise;
     if (r->status) return 1;
-    if (v && !json_is_number(v)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: no number", key);
-    else if (isnan(n)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s is missing", key);
-    else if (!isfinite((float)n)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: too large", key);
+    if (v && v->type != PN_V_INT && v->type != PN_V_FLOAT) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: no number", key);
+    else if (!v && isnan(n)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s is missing", key);
+    else if ((v && !pn_value_f64(v, &n)) || !isfinite((float)n)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: too large", key);
     return r->status ? 1 : (float)n;
 }
 
@@ -68,16 +83,22 @@ static float real(reader *r, const char *key, double otherwise)
     return real_of(r, r->o, key, otherwise);
 }
 
-static bool flag_of(reader *r, const json_t *o, const char *key, bool otherwise)
+static bool flag_of(reader *r, const pn_value *o, const char *key, bool otherwise)
 {
-    const json_t *v = get(o, key);
-    if (v && !json_is_boolean(v) && !r->status) r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: neither true nor false", key);
-    return v ? json_is_true(v) : otherwise;
+    const pn_value *v = get(o, key);
+    if (v && !pn_value_bool(v, &otherwise) && !r->status)
+        r->status = pn_fail(r->err, PONDER_E_FORMAT, "%s: neither true nor false", key);
+    return otherwise;
+}
+
+static void unsupported_text(reader *r, const char *key, pn_str what)
+{
+    if (!r->status) r->status = pn_fail(r->err, PONDER_E_UNSUPPORTED, "%s: %.*s", key, SHOWN(what));
 }
 
 static void unsupported(reader *r, const char *key, const char *what)
 {
-    if (!r->status) r->status = pn_fail(r->err, PONDER_E_UNSUPPORTED, "%s: %.96s", key, what);
+    unsupported_text(r, key, pn_str_of(what));
 }
 
 static void sizes(reader *r, const defaults *k)
@@ -88,7 +109,7 @@ static void sizes(reader *r, const defaults *k)
     d->width = number(r, "hidden_size", k->width, 1, 1u << 20);
     d->heads = number(r, "num_attention_heads", k->heads, 1, 1u << 14);
     /* A class default that is a number counts only when the key is absent; null means as many as query heads. */
-    const bool null_kv = json_is_null(json_object_get(r->o, "num_key_value_heads"));
+    const bool null_kv = is_null(r->o, "num_key_value_heads");
     d->kv_heads = number(r, "num_key_value_heads", k->kv_heads < 0 || null_kv ? (int64_t)d->heads : k->kv_heads, 1, 1u << 14);
     d->head_dim = number(r, "head_dim", k->head_dim < 0 ? (int64_t)(d->width / d->heads) : k->head_dim, 1, 1u << 14);
     d->rot_dim = d->head_dim;
@@ -102,53 +123,52 @@ static void sizes(reader *r, const defaults *k)
 
 static void activation(reader *r, const char *key, const char *otherwise)
 {
-    const json_t *v = get(r->o, key);
-    const char *name = v ? json_string_value(v) : otherwise;
-    if (!name) name = "?";
-    if (!strcmp(name, "silu") || !strcmp(name, "swish")) r->d->act = PN_ACT_SILU;
-    else if (!strcmp(name, "gelu_pytorch_tanh") || !strcmp(name, "gelu_new")) r->d->act = PN_ACT_GELU_TANH;
-    else if (!strcmp(name, "gelu")) r->d->act = PN_ACT_GELU;
-    else unsupported(r, key, name);
+    const pn_value *v = get(r->o, key);
+    const pn_str name = text_or(v, v ? "?" : otherwise);
+    if (pn_str_eq(name, "silu") || pn_str_eq(name, "swish")) r->d->act = PN_ACT_SILU;
+    else if (pn_str_eq(name, "gelu_pytorch_tanh") || pn_str_eq(name, "gelu_new")) r->d->act = PN_ACT_GELU_TANH;
+    else if (pn_str_eq(name, "gelu")) r->d->act = PN_ACT_GELU;
+    else unsupported_text(r, key, name);
 }
 
 /* ---- rotary encoding ------------------------------------------------------------------------------------------------ */
 
-static const char *rope_type(const json_t *p)
+static pn_str rope_type(const pn_value *p)
 {
-    const json_t *v = get(p, "rope_type");
+    const pn_value *v = get(p, "rope_type");
     if (!v) v = get(p, "type");
-    if (!v) return "default";
-    return json_is_string(v) ? json_string_value(v) : "?";
+    return text_or(v, v ? "?" : "default");
 }
 
-static void scaling(reader *r, const json_t *p)
+static void scaling(reader *r, const pn_value *p)
 {
     pn_description *d = r->d;
-    const char *type = rope_type(p);
-    const json_t *partial = get(p, "partial_rotary_factor");
+    const pn_str type = rope_type(p);
+    const pn_value *partial = get(p, "partial_rotary_factor");
+    double share = 0;
     if (!partial) partial = get(r->o, "partial_rotary_factor");
-    if (partial && json_number_value(partial) != 1) unsupported(r, "partial_rotary_factor", "not 1");
-    if (!strcmp(type, "default")) return;
-    if (strcmp(type, "linear") && strcmp(type, "llama3")) {
-        unsupported(r, "rope_type", type);
+    if (partial && (!pn_value_f64(partial, &share) || share != 1)) unsupported(r, "partial_rotary_factor", "not 1");
+    if (pn_str_eq(type, "default")) return;
+    if (!pn_str_eq(type, "linear") && !pn_str_eq(type, "llama3")) {
+        unsupported_text(r, "rope_type", type);
         return;
     }
     d->rope_scaling = 1;
     d->rope_factor = real_of(r, p, "factor", NAN);
-    if (strcmp(type, "llama3")) return;
+    if (!pn_str_eq(type, "llama3")) return;
     d->rope_scaling = 2;
     d->rope_low = real_of(r, p, "low_freq_factor", NAN);
     d->rope_high = real_of(r, p, "high_freq_factor", NAN);
     /* The configuration's own key, where there is one, stands above the parameter. */
-    const json_t *from = get(r->o, "original_max_position_embeddings") ? r->o : p;
+    const pn_value *from = get(r->o, "original_max_position_embeddings") ? r->o : p;
     d->rope_original = number_of(r, from, "original_max_position_embeddings", d->context, 1, 1u << 30);
 }
 
 /* One set of parameters for all layers: rope_scaling (the old key), else rope_parameters; the base inside it, else beside. */
 static void rope(reader *r)
 {
-    const json_t *p = get(r->o, "rope_scaling");
-    if (!json_is_object(p) || json_object_size(p) == 0) p = get(r->o, "rope_parameters");
+    const pn_value *p = get(r->o, "rope_scaling");
+    if (!p || p->type != PN_V_DICT || p->count == 0) p = get(r->o, "rope_parameters");
     double beside = 10000;
     /* The class of muse-spark fills in parameters of its own when there are none at all, base included. */
     if (!p && !strcmp(r->d->arch, "muse-spark")) beside = 500000;
@@ -160,34 +180,40 @@ static void rope(reader *r)
 /* gemma3: one set for each kind of layer; old files keep the bases beside and scale the full layers alone. */
 static void gemma_rope(reader *r)
 {
-    const json_t *all = get(r->o, "rope_parameters"), *old = get(r->o, "rope_scaling");
-    const json_t *full = get(all, "full_attention"), *local = get(all, "sliding_attention");
+    const pn_value *all = get(r->o, "rope_parameters"), *old = get(r->o, "rope_scaling");
+    const pn_value *full = get(all, "full_attention"), *local = get(all, "sliding_attention");
     r->d->theta = real_of(r, get(old, "rope_theta") ? old : full, "rope_theta", real(r, "rope_theta", 1000000));
     r->d->theta_local = real_of(r, local, "rope_theta", real(r, "rope_local_base_freq", 10000));
     /* The old key must say rope_type: the older "type" is passed over for the default that stands there already. */
     scaling(r, get(old, "rope_type") ? old : full);
-    if (strcmp(rope_type(local), "default")) unsupported(r, "rope_parameters.sliding_attention.rope_type", rope_type(local));
+    if (!pn_str_eq(rope_type(local), "default"))
+        unsupported_text(r, "rope_parameters.sliding_attention.rope_type", rope_type(local));
 }
 
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
+
+static bool is_list(const pn_value *v, size_t least, size_t most)
+{
+    return v->type == PN_V_LIST && v->count >= least && v->count <= most;
+}
 
 /* layer_types, or `sliding(i)` by a period: kind 0 none, 1 from the front, 2 counted from the last layer back. */
 static void layer_types(reader *r, uint32_t period, bool from_last)
 {
     pn_description *d = r->d;
-    const json_t *list = get(r->o, "layer_types");
+    const pn_value *list = get(r->o, "layer_types"), *v = list ? list->first : NULL;
     if (r->status) return;
-    if (list && (!json_is_array(list) || json_array_size(list) != d->layers)) {
+    if (list && !is_list(list, d->layers, d->layers)) {
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "layer_types: not a list of %u", d->layers);
         return;
     }
     for (uint32_t i = 0; i < d->layers; i++) {
-        const char *name = json_string_value(json_array_get(list, i));
         const uint32_t count = from_last ? d->layers - 1 - i : i + 1;
         d->layer[i].rope = true;
         if (!list) d->layer[i].sliding = period && count % period != 0;
-        else if (name && !strcmp(name, "sliding_attention")) d->layer[i].sliding = true;
-        else if (!name || strcmp(name, "full_attention")) unsupported(r, "layer_types", name ? name : "?");
+        else if (pn_is(v, "sliding_attention")) d->layer[i].sliding = true;
+        else if (!pn_is(v, "full_attention")) unsupported_text(r, "layer_types", text_or(v, "?"));
+        if (list) v = v->next;
     }
 }
 
@@ -196,7 +222,7 @@ static void qwen_layers(reader *r, const defaults *k)
 {
     pn_description *d = r->d;
     layer_types(r, 0, false);
-    const bool null_window = json_is_null(json_object_get(r->o, "sliding_window"));
+    const bool null_window = is_null(r->o, "sliding_window");
     const bool use = flag_of(r, r->o, "use_sliding_window", false) && !null_window;
     const uint32_t first = number(r, "max_window_layers", 28, 0, 1u << 30);
     if (use) d->window = number(r, "sliding_window", k->window, 1, 1u << 30);
@@ -214,7 +240,7 @@ static void gemma3(reader *r, const defaults *k)
     d->window = number(r, "sliding_window", k->window, 0, 1u << 30);
     d->attn_scale = (float)(1 / sqrt((double)number(r, "query_pre_attn_scalar", 256, 1, 1u << 20)));
     /* Only the text model caps its logits; inside the multimodal one the key is not read. */
-    if (r->o == r->c->config) d->softcap = real(r, "final_logit_softcapping", 0);
+    if (r->o == r->config) d->softcap = real(r, "final_logit_softcapping", 0);
     if (flag_of(r, r->o, "use_bidirectional_attention", false)) unsupported(r, "use_bidirectional_attention", "true");
     layer_types(r, number(r, get(r->o, "sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern", 6, 1, 1u << 20), false);
     for (uint32_t i = 0; i < d->layers; i++) d->layer[i].local_rope = d->layer[i].sliding;
@@ -223,7 +249,7 @@ static void gemma3(reader *r, const defaults *k)
 static void spark(reader *r)
 {
     pn_description *d = r->d;
-    const json_t *types = get(r->o, "mlp_layer_types");
+    const pn_value *types = get(r->o, "mlp_layer_types"), *v = types ? types->first : NULL;
     d->expert_width = number(r, "moe_hidden_size", 4096, 1, 1u << 20);
     d->expert_ff = number(r, "moe_intermediate_size", 4096, 1, 1u << 23);
     d->experts = number(r, "num_local_experts", 256, 1, 1u << 16);
@@ -233,12 +259,12 @@ static void spark(reader *r)
     d->router_scale = d->logit_scale;
     d->experts_norm = d->fused_gate_up = true;
     if (!r->status && d->residual_temperature <= 0) r->status = pn_fail(r->err, PONDER_E_FORMAT, "residual_gate_temperature: not positive");
-    if (!r->status && types && json_array_size(types) != d->layers)
+    if (!r->status && types && !is_list(types, d->layers, d->layers))
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "mlp_layer_types: not a list of %u", d->layers);
     for (uint32_t i = 0; i < d->layers && !r->status; i++) {
-        const char *name = types ? json_string_value(json_array_get(types, i)) : "sparse";
-        if (!name || (strcmp(name, "sparse") && strcmp(name, "dense"))) unsupported(r, "mlp_layer_types", name ? name : "?");
-        else d->layer[i].sparse = !strcmp(name, "sparse");
+        d->layer[i].sparse = !types || pn_is(v, "sparse");
+        if (types && !pn_is(v, "sparse") && !pn_is(v, "dense")) unsupported_text(r, "mlp_layer_types", text_or(v, "?"));
+        if (types) v = v->next;
     }
 }
 
@@ -246,14 +272,15 @@ static void spark(reader *r)
 static void muse_layers(reader *r)
 {
     pn_description *d = r->d;
-    const json_t *thetas = get(r->o, "layer_rope_theta");
+    const pn_value *thetas = get(r->o, "layer_rope_theta"), *v = thetas ? thetas->first : NULL;
     layer_types(r, 4, true);
-    if (!r->status && thetas && (!json_is_array(thetas) || json_array_size(thetas) < d->layers))
+    if (!r->status && thetas && !is_list(thetas, d->layers, SIZE_MAX))
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "layer_rope_theta: not a list of %u", d->layers);
     for (uint32_t i = 0; i < d->layers && !r->status; i++) {
-        const json_t *v = json_array_get(thetas, i);
-        if (thetas && !json_is_number(v)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "layer_rope_theta: entry %u is no number", i);
-        d->layer[i].rope = thetas ? json_number_value(v) != 0 : (d->layers - 1 - i) % 4 != 0;
+        double theta = 0;
+        if (thetas && !pn_value_f64(v, &theta)) r->status = pn_fail(r->err, PONDER_E_FORMAT, "layer_rope_theta: entry %u is no number", i);
+        d->layer[i].rope = thetas ? theta != 0 : (d->layers - 1 - i) % 4 != 0;
+        if (thetas) v = v->next;
     }
 }
 
@@ -279,27 +306,27 @@ static void tokens(reader *r, const defaults *k)
     pn_description *d = r->d;
     int32_t id;
     /* Only the outer configuration's flag counts, and a head that is in the file stands above it. */
-    d->tied = flag_of(r, r->c->config, "tie_word_embeddings", k->tied) && !pn_find_head(r->c);
+    d->tied = flag_of(r, r->config, "tie_word_embeddings", k->tied) && !pn_find_head(r->c);
     if (!r->status) r->status = pn_describe_vocab(r->c, d, r->err);
     const uint32_t vocab = number(r, "vocab_size", k->vocab, 1, 1u << 24);
     if (!r->status && get(r->o, "vocab_size") && vocab != d->vocab)
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "vocab_size: %u, but the embedding has %u rows", vocab, d->vocab);
     d->bos = k->bos;
     d->eos = k->eos;
-    if (json_object_get(r->o, "bos_token_id")) d->bos = pn_json_ids(json_object_get(r->o, "bos_token_id"), &id, 1) ? id : -1;
-    if (json_object_get(r->o, "eos_token_id")) d->eos = pn_json_ids(json_object_get(r->o, "eos_token_id"), &id, 1) ? id : -1;
+    const pn_value *bos = pn_get(r->o, "bos_token_id"), *eos = pn_get(r->o, "eos_token_id");
+    if (bos->type) d->bos = pn_json_ids(bos, &id, 1) ? id : -1;
+    if (eos->type) d->eos = pn_json_ids(eos, &id, 1) ? id : -1;
     if (d->bos >= (int64_t)d->vocab) d->bos = -1;
     if (d->eos >= (int64_t)d->vocab) d->eos = -1;
 }
 
 /* "muse_spark_text" -> "muse-spark" */
-static bool arch_of(const json_t *o, char name[24])
+static bool arch_of(pn_str type, char name[24])
 {
-    const char *type = json_string_value(json_object_get(o, "model_type"));
-    size_t n = type ? strlen(type) : 0;
-    if (n > 5 && !strcmp(type + n - 5, "_text")) n -= 5;
+    size_t n = type.n;
+    if (n > 5 && !memcmp(type.p + n - 5, "_text", 5)) n -= 5;
     if (n == 0 || n >= 24) return false;
-    for (size_t i = 0; i < n; i++) name[i] = type[i] == '_' ? '-' : type[i];
+    for (size_t i = 0; i < n; i++) name[i] = type.p[i] == '_' ? '-' : type.p[i];
     name[n] = 0;
     return true;
 }
@@ -307,25 +334,25 @@ static bool arch_of(const json_t *o, char name[24])
 static const defaults *find_class(reader *r)
 {
     char name[24];
-    const char *type = json_string_value(json_object_get(r->c->config, "model_type"));
-    if (!type) {
+    pn_str type;
+    if (!pn_value_str(pn_get(r->config, "model_type"), &type)) {
         r->status = pn_fail(r->err, PONDER_E_FORMAT, "config.json: model_type is missing");
         return NULL;
     }
-    if (arch_of(r->c->config, name))
+    if (arch_of(type, name))
         for (size_t i = 0; i < PN_COUNT(classes); i++)
             if (!strcmp(classes[i].arch, name)) return &classes[i];
-    unsupported(r, "model_type", type);
+    unsupported_text(r, "model_type", type);
     return NULL;
 }
 
 ponder_status pn_describe_hf(const pn_checkpoint *c, pn_description *d, ponder_error *err)
 {
-    reader r = {.c = c, .o = pn_folder_text(c), .d = d, .err = err};
+    reader r = {.c = c, .config = pn_json_root(&c->config), .o = pn_folder_text(c), .d = d, .err = err};
     const defaults *k = find_class(&r);
     if (!k) return r.status;
     pn_describe_arch(d, k->arch);
-    if (get(c->config, "quantization_config")) unsupported(&r, "quantization_config", "quantised safetensors");
+    if (get(r.config, "quantization_config")) unsupported(&r, "quantization_config", "quantised safetensors");
     sizes(&r, k);
     activation(&r, d->post_attn && !d->residual_gate ? "hidden_activation" : "hidden_act", d->act == PN_ACT_SILU ? "silu" : "gelu_pytorch_tanh");
     if (d->gate) {

@@ -6,13 +6,13 @@
 
 enum { MOST_SHARDS = 4096 };
 
-static ponder_status join(pn_buf *b, const char *folder, const char *name, ponder_error *err)
+static ponder_status join(pn_buf *b, const char *folder, pn_str name, ponder_error *err)
 {
     b->n = 0;
     pn_buf_puts(b, folder);
     pn_buf_puts(b, "/");
-    pn_buf_puts(b, name);
-    if (!pn_buf_put(b, "", 1)) return pn_nomem(err, strlen(folder) + strlen(name) + 2);
+    pn_buf_put(b, name.p, name.n);
+    if (!pn_buf_put(b, "", 1)) return pn_nomem(err, strlen(folder) + name.n + 2);
     return PONDER_OK;
 }
 
@@ -20,134 +20,141 @@ static ponder_status join(pn_buf *b, const char *folder, const char *name, ponde
 static ponder_status open_optional(pn_source **out, pn_buf *b, const char *folder, const char *name, ponder_error *err)
 {
     *out = NULL;
-    ponder_status s = join(b, folder, name, err);
+    ponder_status s = join(b, folder, pn_str_of(name), err);
     if (s || access(b->p, F_OK) != 0) return s;
     return pn_source_path(out, b->p, b->a, err);
 }
 
-static ponder_status read_json(json_t **out, uint64_t *hash, pn_buf *b, const char *folder, const char *name, ponder_error *err)
+/* *found says whether the file is there. */
+static ponder_status read_json(pn_json *out, bool *found, uint64_t *hash, pn_buf *b, const char *folder, const char *name,
+                               ponder_error *err)
 {
     pn_source *source;
-    *out = NULL;
     ponder_status s = open_optional(&source, b, folder, name, err);
+    *found = source != NULL;
     if (s || !source) return s;
-    s = pn_json_source(out, source, strcmp(name, "tokenizer_config.json") == 0, name, err);
+    s = pn_json_source(out, source, name, b->a, err);
     const size_t n = (size_t)pn_source_size(source);
     if (s == PONDER_OK && hash) *hash = pn_hash64(pn_source_view(source, 0, n), n, 0);
     pn_source_free(source);
     return s;
 }
 
-/* A shard's name comes from a file: it must not lead out of the folder. */
-static bool plain_name(const char *name)
+/* ---- shards ------------------------------------------------------------------------------------------------------------ */
+
+/* The distinct files of a weight map, in order of appearance, and a table that finds them by name. */
+typedef struct shards {
+    pn_str name[MOST_SHARDS];
+    uint16_t slot[2 * MOST_SHARDS]; /* number plus 1 */
+    uint32_t n;
+} shards;
+
+static uint16_t *slot_of(shards *f, pn_str name)
 {
-    return name[0] && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
+    uint32_t i = (uint32_t)pn_hash64(name.p, name.n, 0) % PN_COUNT(f->slot);
+    for (; f->slot[i]; i = (i + 1) % PN_COUNT(f->slot)) {
+        const pn_str other = f->name[f->slot[i] - 1];
+        if (other.n == name.n && memcmp(other.p, name.p, name.n) == 0) break;
+    }
+    return &f->slot[i];
 }
 
-/* The distinct files of the weight map, in order of appearance: file name -> number. */
-static ponder_status list_shards(const json_t *map, json_t *files, ponder_error *err)
+/* A shard's name comes from a file: it must not lead out of the folder. */
+static bool plain_name(pn_str s)
 {
-    const char *tensor;
-    json_t *v;
-    json_object_foreach((json_t *)map, tensor, v) {
-        const char *name = json_string_value(v);
-        if (!name || !plain_name(name)) return pn_fail(err, PONDER_E_FORMAT, "weight_map: %.96s: no plain file name", tensor);
-        if (json_object_get(files, name)) continue;
-        if (json_object_size(files) >= MOST_SHARDS) return pn_fail(err, PONDER_E_FORMAT, "weight_map: more than %d files", MOST_SHARDS);
-        if (json_object_set_new(files, name, json_integer((json_int_t)json_object_size(files))) != 0)
-            return pn_fail(err, PONDER_E_NOMEM, "weight_map: no memory");
+    return s.n && s.p[0] != '.' && !memchr(s.p, '/', s.n) && !memchr(s.p, '\\', s.n) && !memchr(s.p, 0, s.n);
+}
+
+static ponder_status list_shards(const pn_value *map, shards *f, ponder_error *err)
+{
+    for (const pn_value *v = map->type == PN_V_DICT ? map->first : NULL; v; v = v->next) {
+        pn_str name;
+        if (!pn_value_str(v, &name) || !plain_name(name))
+            return pn_fail(err, PONDER_E_FORMAT, "weight_map: %.*s: no plain file name", SHOWN(v->key));
+        uint16_t *slot = slot_of(f, name);
+        if (*slot) continue;
+        if (f->n == MOST_SHARDS) return pn_fail(err, PONDER_E_FORMAT, "weight_map: more than %d files", MOST_SHARDS);
+        f->name[f->n++] = name;
+        *slot = (uint16_t)f->n;
     }
-    if (json_object_size(files) == 0) return pn_fail(err, PONDER_E_FORMAT, "weight_map: empty");
+    if (f->n == 0) return pn_fail(err, PONDER_E_FORMAT, "weight_map: empty");
     return PONDER_OK;
 }
 
-static ponder_status open_shard(pn_checkpoint *c, uint32_t i, pn_buf *b, const char *folder, const char *name, ponder_error *err)
+static ponder_status open_shard(pn_checkpoint *c, uint32_t i, pn_buf *b, const char *folder, pn_str name, ponder_error *err)
 {
     ponder_status s = join(b, folder, name, err);
     if (s == PONDER_OK) s = pn_source_path(&c->parts[i].source, b->p, c->a, err);
-    return s ? s : pn_safetensors_scan(&c->parts[i], err);
+    return s ? s : pn_safetensors_scan(&c->parts[i], c->a, err);
 }
 
 /* Every tensor of the map must be in the file that the map names. */
-static ponder_status check_map(const pn_checkpoint *c, const json_t *map, const json_t *files, ponder_error *err)
+static ponder_status check_map(const pn_checkpoint *c, const pn_value *map, shards *f, ponder_error *err)
 {
-    const char *tensor;
-    json_t *v;
-    json_object_foreach((json_t *)map, tensor, v) {
-        const pn_tensor *t = pn_checkpoint_find(c, tensor);
-        if (!t || t->part != (uint32_t)json_integer_value(json_object_get(files, json_string_value(v))))
-            return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s is not in %.96s", tensor, json_string_value(v));
+    for (const pn_value *v = map->first; v; v = v->next) {
+        const pn_tensor *t = pn_checkpoint_named(c, v->key);
+        if (!t || t->part + 1 != *slot_of(f, v->text))
+            return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s is not in %.*s", SHOWN(v->key), SHOWN(v->text));
     }
     return PONDER_OK;
 }
 
-static ponder_status assemble(pn_checkpoint *c, ponder_error *err)
+static ponder_status open_sharded(pn_checkpoint *c, const pn_value *map, pn_buf *b, const char *folder, ponder_error *err)
 {
-    uint64_t tensors = 0, names = 0;
-    for (uint32_t i = 0; i < c->n_parts; i++) {
-        tensors += c->parts[i].n_tensors;
-        names += c->parts[i].names;
-    }
-    ponder_status s = pn_checkpoint_reserve(c, tensors, names, err);
-    for (uint32_t i = 0; i < c->n_parts && s == PONDER_OK; i++) s = pn_safetensors_fill(c, i, err);
-    return s ? s : pn_checkpoint_seal(c, err);
-}
-
-static ponder_status open_sharded(pn_checkpoint *c, const json_t *index, pn_buf *b, const char *folder, ponder_error *err)
-{
-    const json_t *map = json_object_get(index, "weight_map");
-    json_t *files = json_object(), *v;
-    const char *name;
-    if (!files) return pn_fail(err, PONDER_E_NOMEM, "weight_map: no memory");
-    ponder_status s = list_shards(map, files, err);
-    if (s == PONDER_OK) s = pn_checkpoint_parts(c, (uint32_t)json_object_size(files), err);
-    if (s == PONDER_OK) {
-        json_object_foreach(files, name, v) {
-            s = open_shard(c, (uint32_t)json_integer_value(v), b, folder, name, err);
-            if (s) break;
-        }
-    }
-    if (s == PONDER_OK) s = assemble(c, err);
-    if (s == PONDER_OK) s = check_map(c, map, files, err);
-    json_decref(files);
+    shards *f = pn_zalloc(c->a, sizeof *f);
+    if (!f) return pn_nomem(err, sizeof *f);
+    ponder_status s = list_shards(map, f, err);
+    if (s == PONDER_OK) s = pn_checkpoint_parts(c, f->n, err);
+    for (uint32_t i = 0; i < f->n && s == PONDER_OK; i++) s = open_shard(c, i, b, folder, f->name[i], err);
+    if (s == PONDER_OK) s = pn_checkpoint_assemble(c, pn_safetensors_fill, err);
+    if (s == PONDER_OK) s = check_map(c, map, f, err);
+    pn_free(c->a, f, sizeof *f);
     return s;
 }
 
 static ponder_status open_weights(pn_checkpoint *c, pn_buf *b, const char *folder, ponder_error *err)
 {
-    json_t *index;
-    ponder_status s = read_json(&index, NULL, b, folder, "model.safetensors.index.json", err);
+    pn_json index = {0};
+    bool sharded;
+    ponder_status s = read_json(&index, &sharded, NULL, b, folder, "model.safetensors.index.json", err);
     if (s) return s;
-    if (index) {
-        s = open_sharded(c, index, b, folder, err);
-        json_decref(index);
+    if (sharded) {
+        s = open_sharded(c, pn_get(pn_json_root(&index), "weight_map"), b, folder, err);
+        pn_json_free(&index);
         return s;
     }
     s = pn_checkpoint_parts(c, 1, err);
-    if (s == PONDER_OK) s = open_shard(c, 0, b, folder, "model.safetensors", err);
-    return s ? s : assemble(c, err);
+    if (s == PONDER_OK) s = open_shard(c, 0, b, folder, pn_str_of("model.safetensors"), err);
+    return s ? s : pn_checkpoint_assemble(c, pn_safetensors_fill, err);
 }
 
 /* One file for both processors (transformers 5), or one for each. */
 static ponder_status read_processors(pn_checkpoint *c, pn_buf *b, const char *folder, ponder_error *err)
 {
-    json_t *both;
-    ponder_status s = read_json(&both, NULL, b, folder, "processor_config.json", err);
+    static const char *const keys[] = {"image_processor", "video_processor"};
+    static const char *const names[] = {"preprocessor_config.json", "video_preprocessor_config.json"};
+    const pn_value *found[2];
+    bool there;
+    ponder_status s = read_json(&c->processors[0], &there, NULL, b, folder, "processor_config.json", err);
+    for (int i = 0; i < 2 && s == PONDER_OK; i++) {
+        found[i] = pn_get(pn_json_root(&c->processors[0]), keys[i]);
+        if (found[i]->type != PN_V_UNDEFINED) continue;
+        s = read_json(&c->processors[1 + i], &there, NULL, b, folder, names[i], err);
+        found[i] = pn_json_root(&c->processors[1 + i]);
+    }
     if (s) return s;
-    c->image_processor = json_incref(json_object_get(both, "image_processor"));
-    c->video_processor = json_incref(json_object_get(both, "video_processor"));
-    json_decref(both);
-    if (!c->image_processor) s = read_json(&c->image_processor, NULL, b, folder, "preprocessor_config.json", err);
-    if (s == PONDER_OK && !c->video_processor) s = read_json(&c->video_processor, NULL, b, folder, "video_preprocessor_config.json", err);
+    c->image_processor = found[0];
+    c->video_processor = found[1];
     return s;
 }
 
 static ponder_status open_all(pn_checkpoint *c, pn_buf *b, const char *folder, ponder_error *err)
 {
-    ponder_status s = read_json(&c->config, &c->config_hash, b, folder, "config.json", err);
-    if (s == PONDER_OK && !c->config) return pn_fail(err, PONDER_E_IO, "the folder has no config.json");
-    if (s == PONDER_OK) s = read_json(&c->generation, NULL, b, folder, "generation_config.json", err);
-    if (s == PONDER_OK) s = read_json(&c->tokenizer_config, NULL, b, folder, "tokenizer_config.json", err);
+    bool found;
+    ponder_status s = read_json(&c->config, &found, &c->config_hash, b, folder, "config.json", err);
+    if (s == PONDER_OK && !found) return pn_fail(err, PONDER_E_IO, "the folder has no config.json");
+    if (s == PONDER_OK) s = read_json(&c->generation, &found, NULL, b, folder, "generation_config.json", err);
+    if (s == PONDER_OK) s = read_json(&c->tokenizer_config, &found, NULL, b, folder, "tokenizer_config.json", err);
     if (s == PONDER_OK) s = read_processors(c, b, folder, err);
     if (s == PONDER_OK) s = open_optional(&c->tokenizer, b, folder, "tokenizer.json", err);
     if (s == PONDER_OK) s = open_optional(&c->jinja, b, folder, "chat_template.jinja", err);
@@ -168,21 +175,21 @@ ponder_status pn_folder_open_sources(pn_checkpoint **out, pn_source *config, pn_
     pn_checkpoint *c = *out = pn_zalloc(a, sizeof *c);
     ponder_status s = c ? PONDER_OK : pn_nomem(err, sizeof *c);
     if (s == PONDER_OK) c->a = a;
-    if (s == PONDER_OK) s = pn_json_source(&c->config, config, false, "config.json", err);
+    if (s == PONDER_OK) s = pn_json_source(&c->config, config, "config.json", a, err);
     if (s == PONDER_OK) s = pn_checkpoint_parts(c, 1, err);
     pn_source_free(config);
     if (s) pn_source_free(weights);
     else c->parts[0].source = weights;
-    if (s == PONDER_OK) s = pn_safetensors_scan(&c->parts[0], err);
-    if (s == PONDER_OK) s = assemble(c, err);
+    if (s == PONDER_OK) s = pn_safetensors_scan(&c->parts[0], a, err);
+    if (s == PONDER_OK) s = pn_checkpoint_assemble(c, pn_safetensors_fill, err);
     if (s == PONDER_OK) return s;
     pn_checkpoint_free(c);
     *out = NULL;
     return s;
 }
 
-const json_t *pn_folder_text(const pn_checkpoint *c)
+const pn_value *pn_folder_text(const pn_checkpoint *c)
 {
-    const json_t *text = json_object_get(c->config, "text_config");
-    return json_is_object(text) ? text : c->config;
+    const pn_value *config = pn_json_root(&c->config), *text = pn_get(config, "text_config");
+    return text->type == PN_V_DICT ? text : config;
 }

@@ -5,20 +5,6 @@
 
 enum { MOST_PARTS = 4096, SUFFIX = 20 /* -00001-of-00002.gguf */ };
 
-/* Once all parts are scanned. */
-static ponder_status assemble(pn_checkpoint *c, ponder_error *err)
-{
-    uint64_t tensors = 0, names = 0;
-    for (uint32_t i = 0; i < c->n_parts; i++) {
-        tensors += c->parts[i].n_tensors;
-        names += c->parts[i].names;
-    }
-    ponder_status s = pn_checkpoint_reserve(c, tensors, names, err);
-    for (uint32_t i = 0; i < c->n_parts && s == PONDER_OK; i++) s = pn_gguf_fill_tensors(c, i, err);
-    if (s == PONDER_OK) s = pn_checkpoint_seal(c, err);
-    return s;
-}
-
 static ponder_status open_first(pn_checkpoint *c, pn_source *source, ponder_error *err)
 {
     c->gguf = true;
@@ -45,7 +31,7 @@ ponder_status pn_gguf_open_source(pn_checkpoint *c, pn_source *source, ponder_er
     if (s) return s;
     if (split_count(c) > 1)
         return pn_fail(err, PONDER_E_UNSUPPORTED, "split.count: a split GGUF can only be opened by its path");
-    return assemble(c, err);
+    return pn_checkpoint_assemble(c, pn_gguf_fill_tensors, err);
 }
 
 /* ---- split sets --------------------------------------------------------------------------------------------------- */
@@ -115,7 +101,7 @@ static ponder_status open_set(pn_checkpoint *c, const char *path, uint32_t n, po
     ponder_status s = pn_checkpoint_parts(c, n, err);
     if (s == PONDER_OK) s = open_parts(c, own, err);
     pn_free(c->a, own, bytes);
-    if (s == PONDER_OK) s = assemble(c, err);
+    if (s == PONDER_OK) s = pn_checkpoint_assemble(c, pn_gguf_fill_tensors, err);
     if (s == PONDER_OK && pn_checkpoint_i64(c, "split.tensors.count", &total) && total != c->n_tensors)
         s = pn_fail(err, PONDER_E_FORMAT, "split.tensors.count: %lld, but the parts hold %u", (long long)total, c->n_tensors);
     return s;
@@ -140,7 +126,7 @@ ponder_status pn_gguf_open_path(pn_checkpoint *c, const char *path, ponder_error
     if (s) return s;
     if ((s = open_first(c, source, err))) return s;
     const uint32_t n = split_count(c);
-    if (n == 1) return assemble(c, err);
+    if (n == 1) return pn_checkpoint_assemble(c, pn_gguf_fill_tensors, err);
     if (n > MOST_PARTS) return pn_fail(err, PONDER_E_FORMAT, "split.count: more than %d parts", MOST_PARTS);
     if (!is_part_name(path, n))
         return pn_fail(err, PONDER_E_FORMAT, "split.count is %u, but the name does not end in -00001-of-%05u.gguf", n, n);

@@ -47,68 +47,74 @@ bool pn_kv_f64(const pn_kv *kv, uint64_t i, double *out)
 /* ---- any container ------------------------------------------------------------------------------------------------ */
 
 /* A folder's value by its path: config.json, or what its processors are configured with. NULL: absent or null. */
-static const json_t *json_at(const pn_checkpoint *c, const char *key)
+static const pn_value *json_at(const pn_checkpoint *c, const char *key)
 {
-    const json_t *o = c->config;
-    for (bool first = true; *key; first = false) {
-        const size_t n = strcspn(key, ".");
-        if (first && n == 15 && !memcmp(key, "image_processor", n)) o = c->image_processor;
-        else if (first && n == 15 && !memcmp(key, "video_processor", n)) o = c->video_processor;
-        else o = json_object_getn(o, key, n);
-        key += key[n] ? n + 1 : n;
+    const pn_value *o = pn_json_root(&c->config);
+    for (bool first = true; *key && o; first = false) {
+        const pn_str name = {key, strcspn(key, ".")};
+        if (first && pn_str_eq(name, "image_processor")) o = c->image_processor;
+        else if (first && pn_str_eq(name, "video_processor")) o = c->video_processor;
+        else o = pn_named(o, name);
+        key += key[name.n] ? name.n + 1 : name.n;
     }
-    return json_is_null(o) ? NULL : o;
+    return o && o->type > PN_V_NONE ? o : NULL;
 }
 
-static const json_t *element(const pn_checkpoint *c, const char *key, uint64_t i)
+static const pn_value *element(const pn_checkpoint *c, const char *key, uint64_t i)
 {
-    const json_t *v = json_at(c, key);
-    if (json_is_array(v)) return json_array_get(v, (size_t)i);
-    return i == 0 ? v : NULL;
+    const pn_value *v = json_at(c, key);
+    if (v && v->type == PN_V_LIST) v = pn_at(v, (size_t)i);
+    else if (i > 0) v = NULL;
+    return v && v->type != PN_V_UNDEFINED ? v : NULL;
+}
+
+static bool is_folder(const pn_checkpoint *c)
+{
+    return c->config.values != NULL;
 }
 
 pn_shape pn_checkpoint_shape(const pn_checkpoint *c, const char *key, uint64_t *n)
 {
     *n = 0;
-    if (!c->config) {
+    if (!is_folder(c)) {
         const pn_kv *kv = pn_kv_find(c, key);
         if (kv) *n = kv->array ? kv->count : 1;
         return !kv ? PN_SHAPE_NONE : kv->array ? PN_SHAPE_LIST : PN_SHAPE_ONE;
     }
-    const json_t *v = json_at(c, key);
-    if (v) *n = json_is_array(v) ? json_array_size(v) : 1;
-    return !v ? PN_SHAPE_NONE : json_is_array(v) ? PN_SHAPE_LIST : PN_SHAPE_ONE;
+    const pn_value *v = json_at(c, key);
+    if (!v) return PN_SHAPE_NONE;
+    *n = v->type == PN_V_LIST ? v->count : 1;
+    return v->type == PN_V_LIST ? PN_SHAPE_LIST : PN_SHAPE_ONE;
 }
 
 bool pn_checkpoint_i64_at(const pn_checkpoint *c, const char *key, uint64_t i, int64_t *out)
 {
-    if (!c->config) {
+    bool flag;
+    if (!is_folder(c)) {
         const pn_kv *kv = pn_kv_find(c, key);
         return kv && pn_kv_i64(kv, i, out);
     }
-    const json_t *v = element(c, key, i);
-    if (!json_is_integer(v) && !json_is_boolean(v)) return false;
-    *out = json_is_boolean(v) ? json_is_true(v) : json_integer_value(v);
+    const pn_value *v = element(c, key, i);
+    if (!v || !pn_value_bool(v, &flag)) return v && pn_value_i64(v, INT64_MIN, INT64_MAX, out);
+    *out = flag;
     return true;
 }
 
 bool pn_checkpoint_f64_at(const pn_checkpoint *c, const char *key, uint64_t i, double *out)
 {
-    if (!c->config) {
+    if (!is_folder(c)) {
         const pn_kv *kv = pn_kv_find(c, key);
         return kv && pn_kv_f64(kv, i, out);
     }
-    const json_t *v = element(c, key, i);
-    if (json_is_number(v)) *out = json_number_value(v);
-    return json_is_number(v);
+    const pn_value *v = element(c, key, i);
+    return v && pn_value_f64(v, out);
 }
 
 bool pn_checkpoint_str_at(const pn_checkpoint *c, const char *key, uint64_t i, pn_str *out)
 {
-    if (c->config) {
-        const json_t *v = element(c, key, i);
-        if (json_is_string(v)) *out = (pn_str){json_string_value(v), json_string_length(v)};
-        return json_is_string(v);
+    if (is_folder(c)) {
+        const pn_value *v = element(c, key, i);
+        return v && pn_value_str(v, out);
     }
     const pn_kv *kv = pn_kv_find(c, key);
     if (!kv || kv->type != KV_STR || i >= kv->count) return false;
@@ -139,37 +145,26 @@ bool pn_checkpoint_str(const pn_checkpoint *c, const char *key, pn_str *out)
     return single(c, key) && pn_checkpoint_str_at(c, key, 0, out);
 }
 
-static pn_str json_text(const json_t *v)
-{
-    if (!json_is_string(v)) return (pn_str){"", 0};
-    return (pn_str){json_string_value(v), json_string_length(v)};
-}
-
 pn_str pn_checkpoint_name(const pn_checkpoint *c)
 {
     pn_str s = {"", 0};
-    if (!c->gguf) return json_text(json_object_get(c->config, "_name_or_path"));
-    pn_checkpoint_str(c, "general.name", &s);
+    if (c->gguf) pn_checkpoint_str(c, "general.name", &s);
+    else pn_value_str(pn_get(pn_json_root(&c->config), "_name_or_path"), &s);
     return s;
 }
 
 /* tokenizer_config.json: a template, or a list of named ones of which "default" is meant. */
-static bool template_of(const json_t *v, pn_str *out)
+static bool template_of(const pn_value *v, pn_str *out)
 {
-    size_t i;
-    json_t *e;
-    json_array_foreach(v, i, e) {
-        const char *name = json_string_value(json_object_get(e, "name"));
-        if (name && strcmp(name, "default") == 0) return template_of(json_object_get(e, "template"), out);
-    }
-    *out = json_text(v);
-    return json_is_string(v);
+    for (const pn_value *e = v->type == PN_V_LIST ? v->first : NULL; e; e = e->next)
+        if (pn_is(pn_get(e, "name"), "default")) return pn_value_str(pn_get(e, "template"), out);
+    return pn_value_str(v, out);
 }
 
 bool pn_checkpoint_template(const pn_checkpoint *c, pn_str *out)
 {
     if (c->gguf) return pn_checkpoint_str(c, "tokenizer.chat_template", out);
-    if (!c->jinja) return template_of(json_object_get(c->tokenizer_config, "chat_template"), out);
+    if (!c->jinja) return template_of(pn_get(pn_json_root(&c->tokenizer_config), "chat_template"), out);
     const size_t n = (size_t)pn_source_size(c->jinja);
     *out = (pn_str){(const char *)pn_source_view(c->jinja, 0, n), n};
     return out->p != NULL;
@@ -190,8 +185,8 @@ static uint32_t gguf_ends(const pn_checkpoint *c, int32_t *ids, uint32_t cap)
 uint32_t pn_checkpoint_ends(const pn_checkpoint *c, int32_t *ids, uint32_t cap)
 {
     if (c->gguf) return gguf_ends(c, ids, cap);
-    const json_t *v = json_object_get(c->generation, "eos_token_id");
-    if (!v || json_is_null(v)) v = json_object_get(c->config, "eos_token_id");
-    if (!v || json_is_null(v)) v = json_object_get(pn_folder_text(c), "eos_token_id");
+    const pn_value *v = pn_get(pn_json_root(&c->generation), "eos_token_id");
+    if (v->type <= PN_V_NONE) v = pn_get(pn_json_root(&c->config), "eos_token_id");
+    if (v->type <= PN_V_NONE) v = pn_get(pn_folder_text(c), "eos_token_id");
     return pn_json_ids(v, ids, cap);
 }

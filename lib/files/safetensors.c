@@ -33,7 +33,12 @@ const char *pn_element_name(const pn_tensor *t)
     return "an unknown type";
 }
 
-ponder_status pn_safetensors_scan(pn_part *part, ponder_error *err)
+static bool is_tensor(const pn_value *v)
+{
+    return !pn_str_eq(v->key, "__metadata__");
+}
+
+ponder_status pn_safetensors_scan(pn_part *part, const ponder_alloc *a, ponder_error *err)
 {
     const uint64_t size = pn_source_size(part->source);
     const uint8_t *p = pn_source_view(part->source, 0, size);
@@ -42,47 +47,45 @@ ponder_status pn_safetensors_scan(pn_part *part, ponder_error *err)
     const uint64_t n = pn_get64(p);
     if (n > MAX_HEADER || n > size - 8)
         return pn_fail(err, PONDER_E_FORMAT, "truncated safetensors: a header of %llu bytes", (unsigned long long)n);
-    ponder_status s = pn_json_parse(&part->header, p + 8, (size_t)n, false, "safetensors header", err);
+    ponder_status s = pn_json_object(&part->header, p + 8, (size_t)n, "safetensors header", a, err);
     if (s) return s;
-    if (!json_is_object(part->header)) return pn_fail(err, PONDER_E_FORMAT, "safetensors header: not a JSON object");
     part->data = part->meta_bytes = 8 + n;
-    const char *name;
-    json_t *v;
-    json_object_foreach(part->header, name, v) {
-        if (strcmp(name, "__metadata__") == 0) continue;
+    for (const pn_value *v = pn_json_root(&part->header)->first; v; v = v->next) {
+        if (!is_tensor(v)) continue;
         part->n_tensors++;
-        part->names += strlen(name) + 1;
+        part->names += v->key.n + 1;
     }
     return PONDER_OK;
 }
 
-static const dtype *find_dtype(const json_t *v)
+static const dtype *find_dtype(const pn_value *v)
 {
-    const char *name = json_string_value(v);
-    for (size_t i = 0; name && i < PN_COUNT(dtypes); i++)
-        if (strcmp(dtypes[i].name, name) == 0) return &dtypes[i];
+    for (size_t i = 0; i < PN_COUNT(dtypes); i++)
+        if (pn_is(v, dtypes[i].name)) return &dtypes[i];
     return NULL;
 }
 
-static bool natural(const json_t *v, uint64_t *out)
+static bool natural(const pn_value *v, uint64_t *out)
 {
-    if (!json_is_integer(v) || json_integer_value(v) < 0) return false;
-    *out = (uint64_t)json_integer_value(v);
+    int64_t n;
+    if (!pn_value_i64(v, 0, INT64_MAX, &n)) return false;
+    *out = (uint64_t)n;
     return true;
 }
 
 /* Sizes outermost first, as row-major shapes are written; ne[] has the innermost first. More than four dimensions fold
  * into the outermost: only towers have them, and nothing here computes those. */
-static bool read_shape(const json_t *shape, pn_tensor *t, uint64_t *values)
+static bool read_shape(const pn_value *shape, pn_tensor *t, uint64_t *values)
 {
-    const size_t n = json_array_size(shape);
-    if (!json_is_array(shape) || n > 16) return false;
+    const size_t n = shape->count;
+    if (shape->type != PN_V_LIST || n > 16) return false;
     for (int i = 0; i < 4; i++) t->ne[i] = 1;
     *values = 1;
-    for (size_t i = n; i-- > 0;) {
+    size_t i = 0;
+    for (const pn_value *e = shape->first; e; e = e->next, i++) {
         uint64_t v;
         const size_t dim = PN_MIN(n - 1 - i, (size_t)3);
-        if (!natural(json_array_get(shape, i), &v)) return false;
+        if (!natural(e, &v)) return false;
         if (__builtin_mul_overflow(*values, v, values)) return false;
         if (__builtin_mul_overflow(t->ne[dim], v, &t->ne[dim])) return false;
     }
@@ -90,24 +93,26 @@ static bool read_shape(const json_t *shape, pn_tensor *t, uint64_t *values)
     return true;
 }
 
-static ponder_status fill_tensor(pn_checkpoint *c, uint32_t index, const char *name, const json_t *v, ponder_error *err)
+static ponder_status fill_tensor(pn_checkpoint *c, uint32_t index, const pn_value *v, ponder_error *err)
 {
     const pn_part *part = &c->parts[index];
     const uint64_t room = pn_source_size(part->source) - part->data;
-    const json_t *offsets = json_object_get(v, "data_offsets");
-    const dtype *d = find_dtype(json_object_get(v, "dtype"));
+    const pn_value *offsets = pn_get(v, "data_offsets");
+    const dtype *d = find_dtype(pn_get(v, "dtype"));
+    const pn_str name = v->key;
     uint64_t values, bits, from, to;
-    if (name[0] == 0) return pn_fail(err, PONDER_E_FORMAT, "safetensors: a tensor without a name");
-    pn_tensor *t = pn_checkpoint_next(c, pn_str_of(name));
-    if (!d) return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: dtype missing or unknown", name);
-    if (!read_shape(json_object_get(v, "shape"), t, &values)) return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: shape", name);
-    if (json_array_size(offsets) != 2 || !natural(json_array_get(offsets, 0), &from) || !natural(json_array_get(offsets, 1), &to))
-        return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: data_offsets", name);
+    if (name.n == 0) return pn_fail(err, PONDER_E_FORMAT, "safetensors: a tensor without a name");
+    if (memchr(name.p, 0, name.n)) return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: a zero byte in its name", SHOWN(name));
+    pn_tensor *t = pn_checkpoint_next(c, name);
+    if (!d) return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: dtype missing or unknown", SHOWN(name));
+    if (!read_shape(pn_get(v, "shape"), t, &values)) return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: shape", SHOWN(name));
+    if (offsets->count != 2 || !natural(pn_at(offsets, 0), &from) || !natural(pn_at(offsets, 1), &to))
+        return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: data_offsets", SHOWN(name));
     if (from > to || to > room)
-        return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: data_offsets %llu..%llu lie outside the file", name,
+        return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: data_offsets %llu..%llu lie outside the file", SHOWN(name),
                        (unsigned long long)from, (unsigned long long)to);
     if (__builtin_mul_overflow(values, (uint64_t)d->bits, &bits) || bits % 8 != 0 || bits / 8 != to - from)
-        return pn_fail(err, PONDER_E_FORMAT, "tensor %.96s: %llu bytes do not fit its shape", name, (unsigned long long)(to - from));
+        return pn_fail(err, PONDER_E_FORMAT, "tensor %.*s: %llu bytes do not fit its shape", SHOWN(name), (unsigned long long)(to - from));
     t->type = (pn_type)d->type;
     t->part = index;
     t->offset = part->data + from;
@@ -117,14 +122,11 @@ static ponder_status fill_tensor(pn_checkpoint *c, uint32_t index, const char *n
 
 ponder_status pn_safetensors_fill(pn_checkpoint *c, uint32_t part, ponder_error *err)
 {
-    const char *name;
-    json_t *v;
-    json_object_foreach(c->parts[part].header, name, v) {
-        if (strcmp(name, "__metadata__") == 0) continue;
-        ponder_status s = fill_tensor(c, part, name, v, err);
+    pn_json *header = &c->parts[part].header;
+    for (const pn_value *v = pn_json_root(header)->first; v; v = v->next) {
+        ponder_status s = is_tensor(v) ? fill_tensor(c, part, v, err) : PONDER_OK;
         if (s) return s;
     }
-    json_decref(c->parts[part].header);
-    c->parts[part].header = NULL;
+    pn_json_free(header);
     return PONDER_OK;
 }

@@ -1,4 +1,3 @@
-#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -47,19 +46,6 @@ static void buffer_grows(void **state)
     pn_buf_free(&b);
 }
 
-static void numbers_ignore_the_locale(void **state)
-{
-    (void)state;
-    size_t used;
-    const char *before = setlocale(LC_NUMERIC, "de_DE.UTF-8"); /* when it is installed */
-    (void)before;
-    assert_true(pn_parse_double("0.25,", 5, &used) == 0.25 && used == 4);
-    assert_true(pn_parse_double("-1.5e3", 6, &used) == -1500.0 && used == 6);
-    pn_parse_double("x", 1, &used);
-    assert_int_equal(used, 0);
-    setlocale(LC_NUMERIC, "C");
-}
-
 typedef struct counts { _Atomic uint32_t seen[997]; } counts;
 
 static void count_part(void *ctx, uint32_t thread, uint32_t part)
@@ -94,7 +80,6 @@ int main(void)
         cmocka_unit_test(error_text_is_one_whole_line),
         cmocka_unit_test(status_names),
         cmocka_unit_test(buffer_grows),
-        cmocka_unit_test(numbers_ignore_the_locale),
         cmocka_unit_test(team_runs_each_part_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

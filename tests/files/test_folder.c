@@ -169,7 +169,7 @@ static void shards(void **state)
     rmdir(folder);
 }
 
-/* jansson's memory is the C library's; everything else of a folder comes from the allocator. */
+/* All of a folder's memory comes from the allocator. */
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
