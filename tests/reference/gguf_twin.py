@@ -242,3 +242,45 @@ def put_spark_mlp(t, c, blk, n, a, kind):
         t.put(blk + "ffn_down_exps.weight", a, kind)
     else:
         raise KeyError(n)
+
+
+VISION_BLOCK = {"norm1": "ln1", "norm2": "ln2", "attn.q_proj": "attn_q", "attn.k_proj": "attn_k", "attn.v_proj": "attn_v",
+                "attn.proj": "attn_out", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}
+VISION = {"vision_tower.patch_embedder.position_embedding_table.weight": "v.position_embd.weight",
+          "vision_tower.ln_pre.weight": "v.pre_ln.weight", "vision_tower.ln_pre.bias": "v.pre_ln.bias",
+          "vision_tower.ln_post.weight": "v.post_ln.weight", "vision_tower.ln_post.bias": "v.post_ln.bias",
+          "vision_adapter.fc1.weight": "mm.0.weight", "vision_adapter.fc2.weight": "mm.1.weight",
+          "vision_projection.weight": "mm.2.weight"}
+
+
+def write_mmproj(model, path, spark=False, kind=F32):
+    """The vision tower as the converter stores it: q and k, weights and biases, re-ordered to pairs; the two frames of the patch
+    embedding summed. `spark`: the projector's type by the key of a file that may hold two towers."""
+    c, v = model.config, model.config.vision_config
+    t = Twin(path, "clip")
+    t.w.add_string("general.type", "mmproj")
+    t.w.add_string("clip.vision.projector_type" if spark else "clip.projector_type", "muse-glimmer")
+    t.bool(has_vision_encoder=True)
+    t.arch = "clip.vision"
+    t.u32(patch_size=v.patch_size, embedding_length=v.hidden_size, feed_forward_length=v.intermediate_size,
+          block_count=v.num_hidden_layers, projection_dim=c.text_config.hidden_size, spatial_merge_size=v.merge_size,
+          image_size=v.pos_emb_height * v.patch_size * v.merge_size, attention__head_count=v.num_attention_heads)
+    t.f32(attention__layer_norm_epsilon=v.layer_norm_eps)
+    for key in ("image_mean", "image_std"):
+        t.w.add_array(f"clip.vision.{key}", [0.5, 0.5, 0.5])
+    head = v.hidden_size // v.num_attention_heads
+    for n, a in numpy_state(model).items():
+        n = n.removeprefix("model.")
+        if not n.startswith("vision_"):
+            continue
+        if n == "vision_tower.patch_embedder.patch_embedding.weight":
+            t.put("v.patch_embd.weight", a.reshape(len(a), 2, 3, v.patch_size, v.patch_size).sum(1))    # a sum of two is no BF16
+        elif n in VISION:
+            t.put(VISION[n], a, kind if a.ndim > 1 and "table" not in n else F32)
+        else:
+            _, _, i, rest = n.split(".", 3)
+            rest, end = rest.rsplit(".", 1)
+            if rest in ("attn.q_proj", "attn.k_proj"):
+                a = to_pairs(a, head)
+            t.put(f"v.blk.{i}.{VISION_BLOCK[rest]}.{end}", a, kind_of(rest, a, kind))
+    t.close()
