@@ -51,6 +51,26 @@ size_t pn_image_bytes(const pn_image *im);          /* memory held */
 
 enum { PN_IMAGE_SLACK = 64 };
 
+/* ---- places -----------------------------------------------------------------------------------------------------------
+ * The model names places in 0..1000 of the width and of the height of the whole upright picture, whatever grid it was
+ * resized to; a crop is a picture of its own. Both ways are exact but for the last bits of a double, so a place comes back
+ * to its pixel. (A model that writes whole numbers cannot name a pixel better than side / 2000.) */
+double pn_pixel_to_model(uint32_t side, double pixel);
+double pn_model_to_pixel(uint32_t side, double model);
+
+typedef struct pn_box { double x_min, y_min, x_max, y_max; } pn_box;     /* in 0..1000 */
+typedef struct pn_region { uint32_t x, y, width, height; } pn_region;    /* in pixels */
+
+/* The pixels of a box: edges to the nearest, corners in any order, what lies outside cut off, at least one pixel.
+ * false: not numbers, or a picture without pixels. */
+bool pn_box_to_region(uint32_t width, uint32_t height, const pn_box *box, pn_region *out);
+pn_box pn_region_to_box(uint32_t width, uint32_t height, const pn_region *region);
+
+/* A copy with an outline round each region, in colours that take turns. */
+ponder_status pn_image_outline(pn_image **out, const pn_image *im, const pn_region *regions, uint32_t n, ponder_error *err);
+/* Appends a PNG to `to`. PONDER_E_UNSUPPORTED without libpng. */
+ponder_status pn_image_to_png(const pn_image *im, pn_buf *to, ponder_error *err);
+
 /* ---- the grid ------------------------------------------------------------------------------------------------------
  * A cell is patch x merge pixels wide and high and becomes one token. */
 typedef struct pn_grid_rule { uint32_t patch, merge, max_cells; } pn_grid_rule; /* Muse: 14, 2, 4096 (a video's frame: 144) */
@@ -87,5 +107,29 @@ void pn_pixel_scale_init(pn_pixel_scale *s, const float mean[3], const float std
  * `frames`: resized pixels [..][grid_width * patch][3]; a single picture gives the same pointer for each frame. */
 void pn_patches(float *out, const uint8_t *const *frames, uint32_t n_frames, uint32_t patch, uint32_t grid_width,
                 const pn_pixel_scale *scale, uint32_t from, uint32_t to);
+
+/* ---- video: a list of frames in order -------------------------------------------------------------------------------------
+ * Which frames the reference looks at, how it pairs them, and the text before each pair. */
+typedef struct pn_video_rule {
+    double fps;             /* frames wanted a second: 2 */
+    uint32_t max_frames;    /* 96 */
+    uint32_t group;         /* frames a patch: 2 */
+} pn_video_rule;
+
+/* How many of `total` frames, of `fps` a second, are looked at; 0 when total is 0 or fps is not above 0. */
+uint32_t pn_video_count(const pn_video_rule *rule, uint32_t total, double fps);
+/* The i-th of them, i < count. */
+uint32_t pn_video_index(uint32_t total, uint32_t count, uint32_t i);
+/* Groups of a list of frames; the last one is filled up by repeating the last frame. */
+uint32_t pn_video_groups(const pn_video_rule *rule, uint32_t count);
+/* Frame k of group g. */
+uint32_t pn_video_frame(const pn_video_rule *rule, uint32_t count, uint32_t g, uint32_t k);
+/* Frames a second of n frames at these times (seconds; finite, not negative, none before the one in front of it, else
+ * PONDER_E_ARGUMENT with the first that is wrong); 24, the reference's guess, when they span no time. */
+ponder_status pn_video_rate(const double *times, uint32_t n, double *fps, ponder_error *err);
+/* "Time: 1.5s": the text in front of a group, `seconds` being the time of its first frame, with one decimal, rounded from the
+ * exact value and halves to even, as Python does it. 0 <= seconds <= 1e15, else 0 is returned. Bytes written, without the NUL. */
+enum { PN_VIDEO_TEXT = 32 };
+size_t pn_video_text(char text[PN_VIDEO_TEXT], double seconds);
 
 #endif

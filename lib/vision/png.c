@@ -1,14 +1,13 @@
 #include "vision/image_internal.h"
 
 #if PN_HAVE_PNG
-#include <png.h>
+#include "vision/png_host.h"
 
-/* libpng gets our memory, our errors, and only the chunks that matter to pixels. Everything that changes lives in the job,
+/* libpng gets our memory (png_host.h) and only the chunks that matter to pixels. Everything that changes lives in the job,
  * so that a jump back loses nothing. */
 typedef struct job {
+    pn_png_host host;
     const pn_image_options *o;
-    const ponder_alloc *a;
-    ponder_error *err;
     png_structp png;
     png_infop info;
     const uint8_t *p;       /* the file */
@@ -16,43 +15,7 @@ typedef struct job {
     pn_rows rows;
     uint8_t *buffer;        /* one row, or all rows of an interlaced picture */
     size_t buffer_bytes;
-    ponder_status status;
 } job;
-
-static png_voidp take_memory(png_structp png, png_alloc_size_t n)
-{
-    job *j = png_get_mem_ptr(png);
-    size_t bytes;
-    uint8_t *p = pn_add(n, 16, &bytes) ? pn_alloc(j->a, bytes) : NULL;
-    if (!p) {
-        j->status = pn_nomem(j->err, n);
-        return NULL;
-    }
-    memcpy(p, &bytes, sizeof bytes); /* our allocator wants the size back */
-    return p + 16;
-}
-
-static void give_memory(png_structp png, png_voidp p)
-{
-    job *j = png_get_mem_ptr(png);
-    size_t bytes;
-    if (!p) return;
-    memcpy(&bytes, (uint8_t *)p - 16, sizeof bytes);
-    pn_free(j->a, (uint8_t *)p - 16, bytes);
-}
-
-static PNG_NORETURN void failed(png_structp png, png_const_charp text)
-{
-    job *j = png_get_error_ptr(png);
-    if (!j->status) j->status = pn_fail(j->err, PONDER_E_FORMAT, "PNG: %s", text);
-    png_longjmp(png, 1);
-}
-
-static void warned(png_structp png, png_const_charp text)
-{
-    (void)png;
-    (void)text;
-}
 
 static void read_bytes(png_structp png, png_bytep to, size_t n)
 {
@@ -91,13 +54,13 @@ static ponder_status prepare(job *j, bool interlaced)
     const uint32_t channels = png_get_channels(j->png, j->info);
     const size_t row = png_get_rowbytes(j->png, j->info);
     if ((channels != 3 && channels != 4) || row != (size_t)w * channels)
-        return pn_fail(j->err, PONDER_E_INTERNAL, "PNG: rows of %zu bytes", row);
+        return pn_fail(j->host.err, PONDER_E_INTERNAL, "PNG: rows of %zu bytes", row);
     const uint32_t orientation = pn_orientation_of_png(j->p, j->n);
-    ponder_status st = pn_rows_begin(&j->rows, w, h, orientation, j->a, j->err);
+    ponder_status st = pn_rows_begin(&j->rows, w, h, orientation, j->host.a, j->host.err);
     if (st || (channels == 3 && (!interlaced || orientation == 1))) return st;
-    if (!pn_mul(row, interlaced ? h : 1, &j->buffer_bytes)) return pn_nomem(j->err, SIZE_MAX);
-    j->buffer = pn_alloc(j->a, j->buffer_bytes);
-    return j->buffer ? PONDER_OK : pn_nomem(j->err, j->buffer_bytes);
+    if (!pn_mul(row, interlaced ? h : 1, &j->buffer_bytes)) return pn_nomem(j->host.err, SIZE_MAX);
+    j->buffer = pn_alloc(j->host.a, j->buffer_bytes);
+    return j->buffer ? PONDER_OK : pn_nomem(j->host.err, j->buffer_bytes);
 }
 
 /* A row that lies in a buffer becomes the next row of the picture. */
@@ -128,7 +91,7 @@ static void read_passes(job *j, int passes)
     for (uint32_t y = 0; y < j->rows.height && j->buffer; y++) hand_over(j, to + y * row);
 }
 
-/* Called again by a jump when libpng gives up; j->status says why. */
+/* Called again by a jump when libpng gives up; j->host.status says why. */
 static void decode(job *j)
 {
     if (setjmp(png_jmpbuf(j->png))) return;
@@ -140,8 +103,8 @@ static void decode(job *j)
     set_transformations(j->png, j->info, j->o ? j->o->alpha : PN_ALPHA_WHITE);
     const int passes = png_set_interlace_handling(j->png);
     png_read_update_info(j->png, j->info);
-    j->status = prepare(j, passes > 1);
-    if (j->status) return;
+    j->host.status = prepare(j, passes > 1);
+    if (j->host.status) return;
     if (passes > 1) read_passes(j, passes);
     else read_rows(j);
     png_read_end(j->png, NULL);
@@ -150,28 +113,28 @@ static void decode(job *j)
 /* The sides stand at a fixed place: they are looked at before libpng is. */
 static ponder_status check_header(const job *j)
 {
-    if (j->n < 33 || memcmp(j->p + 8, "\0\0\0\x0dIHDR", 8) != 0) return pn_fail(j->err, PONDER_E_FORMAT, "PNG: no header");
+    if (j->n < 33 || memcmp(j->p + 8, "\0\0\0\x0dIHDR", 8) != 0) return pn_fail(j->host.err, PONDER_E_FORMAT, "PNG: no header");
     const uint8_t *p = j->p + 16;
     const uint64_t w = (uint64_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3], h = (uint64_t)p[4] << 24 | p[5] << 16 | p[6] << 8 | p[7];
-    if (w == 0 || h == 0) return pn_fail(j->err, PONDER_E_FORMAT, "PNG: a side of 0 pixels");
-    return pn_image_check_size(w, h, j->o, j->err);
+    if (w == 0 || h == 0) return pn_fail(j->host.err, PONDER_E_FORMAT, "PNG: a side of 0 pixels");
+    return pn_image_check_size(w, h, j->o, j->host.err);
 }
 
 ponder_status pn_image_from_png(pn_image **out, const uint8_t *p, size_t n, const pn_image_options *o, const ponder_alloc *a,
                                 ponder_error *err)
 {
-    job j = {.o = o, .a = a, .err = err, .p = p, .n = n};
+    job j = {.host = {a, err, PONDER_OK}, .o = o, .p = p, .n = n};
     *out = NULL;
     ponder_status st = check_header(&j);
     if (st) return st;
-    j.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &j, failed, warned, &j, take_memory, give_memory);
+    j.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &j.host, pn_png_failed, pn_png_warned, &j.host, pn_png_take, pn_png_give);
     j.info = j.png ? png_create_info_struct(j.png) : NULL;
     if (j.info) decode(&j);
-    else if (!j.status) j.status = pn_fail(err, PONDER_E_UNSUPPORTED, "libpng is another version than this build's");
+    else pn_png_unfit(&j.host);
     png_destroy_read_struct(&j.png, &j.info, NULL);
     pn_free(a, j.buffer, j.buffer_bytes);
-    *out = pn_rows_end(&j.rows, j.status == PONDER_OK);
-    return j.status;
+    *out = pn_rows_end(&j.rows, j.host.status == PONDER_OK);
+    return j.host.status;
 }
 
 #else
