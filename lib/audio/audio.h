@@ -61,9 +61,10 @@ typedef struct pn_resampler pn_resampler;
 ponder_status pn_resampler_new(pn_resampler **out, uint32_t from, uint32_t to, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_resampler_copy(pn_resampler **out, const pn_resampler *r, ponder_error *err);
 void pn_resampler_free(pn_resampler *r);
+size_t pn_resampler_bytes(const pn_resampler *r); /* of our own; the library's state is not counted */
 /* The most samples that a push of n may give. */
 size_t pn_resampler_room(const pn_resampler *r, size_t n);
-/* last: nothing follows. `out` has pn_resampler_room(n) of room. */
+/* last: nothing follows (n may be 0). `out` has pn_resampler_room(n) of room. PONDER_E_STATE: after the last. */
 ponder_status pn_resampler_push(pn_resampler *r, const float *in, size_t n, bool last, float *out, size_t *n_out, ponder_error *err);
 
 /* Frames to mono: the average, as the reference forms it. false: a sample that is no number or too large, at *bad. */

@@ -65,9 +65,8 @@ static ponder_status new_samples(filling *f, const pn_sound_options *o, const po
     if (s->n == UINT64_MAX || (o->max_samples && s->n > o->max_samples))
         return pn_fail(f->err, PONDER_E_RANGE, "a sound of %llu samples at %u a second; %llu are allowed", (unsigned long long)s->n, s->rate,
                        (unsigned long long)o->max_samples);
-    size_t slack = f->r ? pn_resampler_room(f->r, f->block) : 0; /* a push may ask for more room than it fills */
-    if (s->n > SIZE_MAX / sizeof(float) - slack) return pn_nomem(f->err, SIZE_MAX);
-    size_t bytes = ((size_t)s->n + slack) * sizeof(float);
+    if (s->n > SIZE_MAX / sizeof(float)) return pn_nomem(f->err, SIZE_MAX);
+    size_t bytes = (size_t)s->n * sizeof(float);
     s->samples = pn_alloc_aligned(a, bytes, 64);
     if (!s->samples) return pn_nomem(f->err, bytes);
     s->bytes = bytes;
