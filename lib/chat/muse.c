@@ -19,22 +19,21 @@ static pn_str namespace_of(const pn_value *tool)
     return name;
 }
 
-/* Marks the first tool of every namespace, once for a rendering: each system turn lists them twice. */
-static void mark_namespaces(pn_chat *c)
+/* Once for a list of tools: each system turn lists the namespaces twice. Names first, so that a refusal changes nothing. */
+bool pn_mark_namespaces(const pn_value *tools)
 {
-    for (const pn_value *v = c->tools->first; v; v = v->next) {
-        if (pn_get(function_of(v), "name")->type != PN_V_STRING) {
-            pn_refuse(c, "a tool's name is not a string");
-            return;
-        }
+    for (const pn_value *v = tools->first; v; v = v->next)
+        if (pn_get(function_of(v), "name")->type != PN_V_STRING) return false;
+    for (const pn_value *v = tools->first; v; v = v->next) {
         const pn_str name = namespace_of(v);
         bool seen = false;
-        for (const pn_value *w = c->tools->first; w != v && !seen; w = w->next) {
+        for (const pn_value *w = tools->first; w != v && !seen; w = w->next) {
             const pn_str other = namespace_of(w);
             seen = w->flag && other.n == name.n && memcmp(other.p, name.p, name.n) == 0;
         }
-        ((pn_value *)v)->flag = !seen; /* the values are this rendering's own */
+        ((pn_value *)(uintptr_t)v)->flag = !seen; /* the values are the rendering's own, or of tools just being read */
     }
+    return true;
 }
 
 /* The description's value, or NULL where the template writes ''; refuses what Python cannot look into. */
@@ -330,7 +329,8 @@ static bool has_system(const pn_chat *c)
 void pn_render_muse(pn_chat *c)
 {
     const bool system = has_system(c);
-    if (pn_truth(c->tools) && (system || c->first)) mark_namespaces(c);
+    /* A session's tools are shared between threads, and marked since they were read. */
+    if (!c->session && pn_truth(c->tools) && !pn_mark_namespaces(c->tools)) pn_refuse(c, "a tool's name is not a string");
     if (c->first) {
         pn_begin_token(c, "<|begin_of_text|>");
         if (!system) default_system(c);

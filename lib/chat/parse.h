@@ -38,7 +38,7 @@ typedef enum pn_parse_kind {
     PN_PARSED_ANSWER,      /* text */
     PN_PARSED_CALL,        /* name, id; text: the arguments, a JSON object */
     PN_PARSED_RAW,         /* text: the bytes of a call or message that could not be read, markup and all */
-    PN_PARSED_MESSAGE_END, /* of every message that had a header or text, before its turn's end too */
+    PN_PARSED_MESSAGE_END, /* the model ended a message (one that had a header or text), before its turn's end too */
     PN_PARSED_TURN_END,    /* the model ended its turn */
 } pn_parse_kind;
 
@@ -68,9 +68,12 @@ void pn_parser_marker_is_token(pn_parser *p, size_t i);
  * PONDER_E_NOMEM: the parser is of no use any more. */
 ponder_status pn_parser_put(pn_parser *p, const char *text, size_t n, ponder_error *err);
 ponder_status pn_parser_put_token(pn_parser *p, const char *name, size_t n, ponder_error *err);
-/* The stream ends here, by the model's will or not: what is held comes out, a cut call or header as raw. Not an end of turn:
- * PN_PARSED_TURN_END came with the token that says so. Afterwards the next turn may be fed. */
+/* The stream is cut here (a limit, a cancel, the end of a file; also a turn's end that has no marker): what is held comes
+ * out, a cut call or header as raw. The channel stays as it was; whoever may want to go on with a cut call as if nothing had
+ * been, clones before. */
 ponder_status pn_parser_finish(pn_parser *p, ponder_error *err);
+/* Another turn begins, whatever state the last one was left in. What was held and not finished is thrown away. */
+void pn_parser_begin(pn_parser *p, pn_parse_start start);
 /* The next event; false when there is none. */
 bool pn_parser_next(pn_parser *p, pn_parsed *out);
 
@@ -82,6 +85,7 @@ typedef enum pn_channel {
     PN_CHANNEL_ANSWER,
     PN_CHANNEL_CALL,       /* in a call's markup (Muse), in its JSON (the others) */
     PN_CHANNEL_ARGUMENT,   /* Muse: in a parameter's value */
+    PN_CHANNEL_RAW,        /* Muse: in a message that nobody here wrote to ("<|start|>user"); it comes out raw */
     PN_CHANNEL_ENDED,      /* behind an end of turn, before anything else */
 } pn_channel;
 

@@ -39,6 +39,10 @@ void pn_text_trimmed(pn_chat *c, const pn_value *v);              /* {{ v | trim
 void pn_text_concat(pn_chat *c, const pn_value *v, const char *name);
 void pn_begin_token(pn_chat *c, const char *token); /* bos_token, which kwargs may replace */
 
+/* Marks the first tool of every namespace (its flag); false when one has no name. */
+bool pn_mark_namespaces(const pn_value *tools);
+const pn_value *pn_tools_list(const pn_tools *t); /* as given; undefined when there are none */
+
 void pn_render_muse(pn_chat *c);
 void pn_render_chatml(pn_chat *c);
 void pn_render_qwen(pn_chat *c, const char *fallback); /* the default system, or NULL */
