@@ -281,6 +281,13 @@ static const family families[] = {{PN_TEMPLATE_MUSE, muse_fragments, PN_COUNT(mu
                                   {PN_TEMPLATE_QWEN3, think_fragments, PN_COUNT(think_fragments)},
                                   {PN_TEMPLATE_LLAMA3_1, llama_fragments, PN_COUNT(llama_fragments)}};
 
+static bool in_recipient(const char *text, size_t n)
+{
+    size_t from = n;
+    while (from > 0 && text[from - 1] != ' ' && text[from - 1] != '\n' && text[from - 1] != '>') from--;
+    return n > from && memmem(text + from, n - from, "to=", 3);
+}
+
 /* Fragments and words that occur once; words[] says which are in the text where they may not vanish. */
 static size_t random_text(const family *f, char *text, size_t cap, bool *words, uint32_t n_words)
 {
@@ -290,8 +297,7 @@ static size_t random_text(const family *f, char *text, size_t cap, bool *words, 
         char fresh[16];
         if (word < n_words && random_below(3) == 0) {
             snprintf(fresh, sizeof fresh, "w%uw", word);
-            /* A recipient and what follows a name's quote are in no event of a call; the parameter must be a new one. */
-            words[word++] = n < 3 || memcmp(text + n - 3, "to=", 3) != 0;
+            words[word++] = !in_recipient(text, n); /* which is in no event of a call */
             piece = fresh;
         }
         const size_t len = strlen(piece);
