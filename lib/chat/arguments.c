@@ -95,8 +95,8 @@ static bool as_json(const ponder_alloc *a, pn_buf *out, pn_str raw, uint32_t typ
     while (s.n && pn_blank(s.p[0])) s.p++, s.n--;
     while (s.n && pn_blank(s.p[s.n - 1])) s.n--;
     if (types && !(types & PN_TYPE_STRING)) s = python_word(s);
-    if (s.n == 0 || !pn_json_depth_ok(s.p, s.n, MOST_DEPTH)) return false;
-    const ponder_status st = pn_json_read(&doc, s.p, s.n, a, NULL);
+    const pn_json_options o = {.depth = MOST_DEPTH};
+    const ponder_status st = s.n ? pn_json_read_as(&doc, s.p, s.n, &o, a, NULL) : PONDER_E_FORMAT;
     if (st != PONDER_OK) {
         out->failed |= st == PONDER_E_NOMEM;
         return st == PONDER_E_NOMEM;

@@ -21,7 +21,7 @@ enum { MOST_NAME = 256 };
 /* 1: `what` stands at r->at and was passed; 0: it may be beginning there; -1: neither. */
 static int pass(pn_atem *r, const char *p, size_t n, const char *what)
 {
-    if (pn_at(p, n, r->at, what)) {
+    if (pn_there(p, n, r->at, what)) {
         r->at += strlen(what);
         return 1;
     }
@@ -120,7 +120,7 @@ typedef struct reader {
 
 static bool skip_word(const reader *r, size_t *at, const char *word)
 {
-    if (!pn_at(r->b.p, r->b.n, *at, word)) return false;
+    if (!pn_there(r->b.p, r->b.n, *at, word)) return false;
     *at += strlen(word);
     return true;
 }
@@ -176,7 +176,7 @@ static bool opens(const reader *r, size_t *at, const char *what, pn_str *name_ou
     size_t i = *at;
     if (!tag(r, &i, "<", what)) return false;
     const size_t blank = pn_skip_blank(p, n, i);
-    if (blank == i || !pn_at(p, n, blank, "name")) return false;
+    if (blank == i || !pn_there(p, n, blank, "name")) return false;
     i = pn_skip_blank(p, n, blank + 4);
     if (!skip_word(r, &i, "=")) return false;
     i = pn_skip_blank(p, n, i);

@@ -261,7 +261,7 @@ size_t pn_skip_blank(const char *p, size_t n, size_t at)
     return at;
 }
 
-bool pn_at(const char *p, size_t n, size_t at, const char *what)
+bool pn_there(const char *p, size_t n, size_t at, const char *what)
 {
     const size_t len = strlen(what);
     return n - at >= len && memcmp(p + at, what, len) == 0;
@@ -331,7 +331,7 @@ static int find_marker(pn_parser *p, const char *w, size_t n, size_t *where)
         at = (size_t)(hit - w);
         for (size_t i = 0; i < p->n_markers; i++) {
             if (p->tokens_only >> i & 1) continue;
-            if (pn_at(w, n, at, p->markers[i].text)) {
+            if (pn_there(w, n, at, p->markers[i].text)) {
                 *where = at;
                 return (int)i;
             }

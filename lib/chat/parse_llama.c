@@ -21,7 +21,7 @@ static int looks_like_call(const char *w, size_t n)
     i = pn_skip_blank(w, n, i);
     int found = i == n ? 0 : -1;
     for (size_t k = 0; k < PN_COUNT(keys); k++) {
-        if (pn_at(w, n, i, keys[k])) return 1;
+        if (pn_there(w, n, i, keys[k])) return 1;
         if (pn_begins(w, n, i, keys[k])) found = 0;
     }
     return found;

@@ -36,7 +36,7 @@ typedef struct header {
 /* Whether `what` stands at *at and is passed; at the text's end its beginning will do (*part). */
 static bool word(const char *w, size_t n, size_t *at, const char *what, bool *part)
 {
-    if (pn_at(w, n, *at, what)) {
+    if (pn_there(w, n, *at, what)) {
         *at += strlen(what);
         return true;
     }
@@ -56,7 +56,7 @@ static bool role(const char *w, size_t n, bool started, header *h)
     size_t i = pn_skip_blank(w, n, 0);
     h->at = 0;
     if (word(w, n, &i, "assistant", &part)) {
-        const bool other = i < n && !pn_blank(w[i]) && !pn_at(w, n, i, "to=") && !pn_begins(w, n, i, "to=");
+        const bool other = i < n && !pn_blank(w[i]) && !pn_there(w, n, i, "to=") && !pn_begins(w, n, i, "to=");
         if (other) h->kind = started ? SOMEBODY : PROSE;
         else if (started) h->at = i;
         h->to = i;
@@ -84,7 +84,7 @@ static header read_header(const char *w, size_t n, bool started)
     h.n_to = i - h.to;
     if (h.n_to > MOST_RECIPIENT) return h;
     i = pn_skip_blank(w, n, i);
-    if (i == n || known_recipient((pn_str){w + h.to, h.n_to}) || pn_at(w, n, i, opener)) {
+    if (i == n || known_recipient((pn_str){w + h.to, h.n_to}) || pn_there(w, n, i, opener)) {
         h.kind = i == n ? MAYBE : BEHIND;
         h.at = i;
     } else if (pn_begins(w, n, i, opener)) {
@@ -243,7 +243,7 @@ static size_t find_opener(const char *w, size_t n, bool whole_ones, bool *whole)
         const char *hit = memchr(w + at, '<', n - at);
         if (!hit) break;
         at = (size_t)(hit - w);
-        *whole = pn_at(w, n, at, opener);
+        *whole = pn_there(w, n, at, opener);
         if (*whole ? whole_ones : pn_begins(w, n, at, opener)) return at;
     }
     *whole = false;

@@ -143,7 +143,7 @@ static void raw_call(pn_parser *p, pn_str text, bool closed)
 {
     pn_buf b;
     pn_buf_init(&b, p->a);
-    if (!pn_at(text.p, text.n, pn_skip_blank(text.p, text.n, 0), call_open)) pn_buf_puts(&b, call_open);
+    if (!pn_there(text.p, text.n, pn_skip_blank(text.p, text.n, 0), call_open)) pn_buf_puts(&b, call_open);
     pn_buf_put(&b, text.p, text.n);
     if (closed) pn_buf_puts(&b, call_close);
     pn_event(p, PN_PARSED_RAW, (pn_str){b.p, b.failed ? 0 : b.n});
@@ -154,7 +154,7 @@ static void raw_call(pn_parser *p, pn_str text, bool closed)
 static void one_call(pn_parser *p, pn_str text, bool closed)
 {
     const size_t blank = pn_skip_blank(text.p, text.n, 0), open = sizeof call_open - 1;
-    const bool opened = pn_at(text.p, text.n, blank, call_open);
+    const bool opened = pn_there(text.p, text.n, blank, call_open);
     const pn_str json = opened ? (pn_str){text.p + blank + open, text.n - blank - open} : text;
     if (!pn_json_call(p, json, false)) raw_call(p, text, closed);
 }

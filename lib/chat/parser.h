@@ -136,7 +136,7 @@ bool pn_json_call(pn_parser *p, pn_str text, bool known);
 
 static inline bool pn_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 size_t pn_skip_blank(const char *p, size_t n, size_t at);
-bool pn_at(const char *p, size_t n, size_t at, const char *what);        /* what stands there */
+bool pn_there(const char *p, size_t n, size_t at, const char *what);        /* what stands there */
 /* Whether p[at..n) is a beginning of `what`, and not all of it. */
 bool pn_begins(const char *p, size_t n, size_t at, const char *what);
 

@@ -100,7 +100,7 @@ static ponder_status read_all(pn_tools *t, ponder_error *err)
 {
     const pn_value *root = pn_json_root(&t->doc);
     if (root->type != PN_V_LIST) return pn_fail(err, PONDER_E_FORMAT, "tools: not a JSON list");
-    if (root->count > MOST_TOOLS) return pn_fail(err, PONDER_E_RANGE, "tools: %zu of them, more than %d", root->count, (int)MOST_TOOLS);
+    if (root->count > MOST_TOOLS) return pn_fail(err, PONDER_E_RANGE, "tools: %u of them, more than %d", root->count, (int)MOST_TOOLS);
     t->cap = root->count;
     t->tools = pn_zalloc_array(t->a, t->cap, sizeof *t->tools);
     if (!t->tools) return pn_nomem(err, t->cap * sizeof *t->tools);
@@ -122,7 +122,8 @@ ponder_status pn_tools_read(pn_tools **out, const char *json, size_t n, const po
     t->a = a;
     atomic_init(&t->refs, 1);
     pn_buf_init(&t->schemas, a);
-    ponder_status st = pn_json_read(&t->doc, json, n, a, err);
+    const pn_json_options o = {.what = "tools"};
+    ponder_status st = pn_json_read_as(&t->doc, json, n, &o, a, err);
     if (st == PONDER_OK) st = read_all(t, err);
     if (st == PONDER_OK) *out = t;
     else pn_tools_free(t);
@@ -181,14 +182,6 @@ int32_t pn_tools_find(const pn_tools *t, pn_str name)
 
 /* ---- types -------------------------------------------------------------------------------------------------------- */
 
-static const pn_value *member(const pn_value *dict, pn_str key)
-{
-    static const pn_value undefined = {0};
-    for (const pn_value *m = dict->type == PN_V_DICT ? dict->first : NULL; m; m = m->next)
-        if (m->key.n == key.n && memcmp(m->key.p, key.p, key.n) == 0) return m;
-    return &undefined;
-}
-
 static uint32_t type_of_name(const pn_value *v)
 {
     static const char *const names[] = {"string", "integer", "number", "boolean", "null", "array", "object"};
@@ -221,7 +214,7 @@ static const pn_value *refer(const pn_value *root, pn_str path)
         if (path.p[at++] != '/') return &undefined;
         const char *slash = memchr(path.p + at, '/', path.n - at);
         const size_t end = slash ? (size_t)(slash - path.p) : path.n;
-        v = member(v, (pn_str){path.p + at, end - at});
+        v = pn_named(v, (pn_str){path.p + at, end - at});
         at = end;
     }
     return v;
@@ -282,7 +275,7 @@ uint32_t pn_tools_types(const pn_tools *t, size_t i, pn_str parameter)
 {
     if (i >= pn_tools_count(t)) return 0;
     walk w = {.root = t->tools[i].schema, .left = 256};
-    const pn_value *schema = member(pn_get(w.root, "properties"), parameter);
+    const pn_value *schema = pn_named(pn_get(w.root, "properties"), parameter);
     if (schema->type == PN_V_UNDEFINED) schema = pn_get(w.root, "additionalProperties");
     uint32_t types = 0;
     for (lead_on(&w, schema); w.n && w.left; w.left--) types |= types_here(&w, w.open[--w.n]);
