@@ -63,9 +63,11 @@ typedef struct pn_message {
     const pn_part *parts;
     size_t n_parts;
     pn_str name;           /* tool: the function whose result this is */
-    pn_str thought;        /* assistant: the reasoning before the text or the calls */
+    pn_str thought;        /* assistant: the reasoning before the text or the calls; templates without words for it drop it,
+                              Qwen 3 keeps it behind the last question only */
     pn_str calls;          /* assistant: JSON, a list of {"id": ..., "function": {"name": ..., "arguments": {...}}}, or of the
-                              bare functions; "" for none */
+                              bare functions, arguments as an object or as its text; "" for none. Muse writes no text
+                              beside calls, Llama 3.1 one call a message */
 } pn_message;
 
 /* The same for a session: one message at a time after the first turn. `first` renders the opening (begin token, default

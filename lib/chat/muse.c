@@ -66,6 +66,7 @@ static void content(pn_chat *c, const pn_value *v)
         const pn_value *type = pn_get(part, "type");
         if (pn_is(type, "image")) pn_control(c, "<|patch|>");
         else if (pn_is(type, "video")) pn_control(c, "<|video|>");
+        else if (c->session && pn_is(type, "audio")) pn_control(c, "<|audio|>"); /* Spark's; this template drops it */
         else if (pn_is(type, "text")) pn_text_str(c, pn_get(part, "text"));
     }
 }
@@ -120,6 +121,14 @@ static const char tools_closing[] =
     "<atem:parameter name=\"example_parameter_2\">This is the value for the second parameter\nthat can span\n"
     "\"multiple\" lines\n</atem:parameter>\n</atem:invoke>\n</atem:function_calls>";
 
+/* A member of a definition. A session's tools may lack one, for which the reference finds no words. */
+static void tool_member(pn_chat *c, const pn_value *fn, const char *key, const char *otherwise)
+{
+    const pn_value *v = pn_get(fn, key);
+    if (c->session && v->type <= PN_V_NONE) pn_control(c, otherwise);
+    else pn_text_json(c, v, 0);
+}
+
 static void tool_definitions(pn_chat *c)
 {
     pn_control(c, tools_opening);
@@ -140,9 +149,9 @@ static void tool_definitions(pn_chat *c)
         pn_control(c, "\n{\"name\": ");
         pn_text_json(c, pn_get(fn, "name"), 0);
         pn_control(c, ", \"description\": ");
-        pn_text_json(c, pn_get(fn, "description"), 0);
+        tool_member(c, fn, "description", "\"\"");
         pn_control(c, ", \"parameters\": ");
-        pn_text_json(c, pn_get(fn, "parameters"), 0);
+        tool_member(c, fn, "parameters", "{\"type\": \"object\", \"properties\": {}}");
         pn_control(c, "}");
     }
     pn_control(c, tools_closing);

@@ -128,8 +128,8 @@ static void assistant_3(pn_chat *c, const pn_value *m, bool behind_question)
         }
     }
     pn_control(c, "<|im_start|>assistant\n");
-    /* A session's earlier thoughts are in its ids; what a host adds is history. */
-    if (behind_question && !c->session && (!m->next || thought.n)) {
+    /* A session's own thoughts are in its ids; what a host adds is history, which has no empty ones. */
+    if (behind_question && (thought.n || (!c->session && !m->next)) && (!c->session || given->type == PN_V_STRING)) {
         pn_control(c, "<think>\n");
         pn_text(c, strip_lines(thought, true, true));
         pn_control(c, "\n</think>\n\n");

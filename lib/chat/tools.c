@@ -18,6 +18,8 @@ struct pn_tools {
     pn_buf schemas;
     tool *tools;
     size_t n, cap;
+    pn_value list;          /* the definitions as templates take them: bare ones are wrapped */
+    pn_value *wraps;        /* two values for each tool */
 };
 
 /* ---- checks ------------------------------------------------------------------------------------------------------- */
@@ -96,6 +98,36 @@ static ponder_status read_tool(pn_tools *all, const pn_value *v, ponder_error *e
     return all->schemas.failed ? pn_nomem(err, all->schemas.n) : PONDER_OK;
 }
 
+/* The next definition, taken from the list as read, as {"type": "function", "function": ...}. */
+static void wrap(pn_tools *t, pn_value *v)
+{
+    pn_value *const whole = &t->wraps[2 * t->list.count], *const type = whole + 1;
+    const bool bare = pn_get(v, "function")->type == PN_V_UNDEFINED;
+    v->next = NULL;
+    if (bare) {
+        *whole = (pn_value){.type = PN_V_DICT};
+        *type = (pn_value){.type = PN_V_STRING, .key = pn_str_of("type"), .text = pn_str_of("function")};
+        v->key = pn_str_of("function");
+        pn_value_append(whole, type);
+        pn_value_append(whole, v);
+    }
+    pn_value_append(&t->list, bare ? whole : v);
+}
+
+static ponder_status wrap_all(pn_tools *t, ponder_error *err)
+{
+    pn_value *next = pn_json_root(&t->doc)->first;
+    t->list.type = PN_V_LIST;
+    t->wraps = pn_zalloc_array(t->a, t->cap, 2 * sizeof *t->wraps);
+    if (!t->wraps) return pn_nomem(err, t->cap * 2 * sizeof *t->wraps);
+    for (pn_value *v = next; v; v = next) {
+        next = v->next;
+        wrap(t, v);
+    }
+    pn_mark_namespaces(&t->list);
+    return PONDER_OK;
+}
+
 static ponder_status read_all(pn_tools *t, ponder_error *err)
 {
     const pn_value *root = pn_json_root(&t->doc);
@@ -109,8 +141,7 @@ static ponder_status read_all(pn_tools *t, ponder_error *err)
         const ponder_status st = read_tool(t, v, err);
         if (st != PONDER_OK) return st;
     }
-    pn_mark_namespaces(root);
-    return PONDER_OK;
+    return wrap_all(t, err);
 }
 
 ponder_status pn_tools_read(pn_tools **out, const char *json, size_t n, const ponder_alloc *a, ponder_error *err)
@@ -143,7 +174,8 @@ void pn_tools_free(const pn_tools *t)
     if (!own || atomic_fetch_sub(&own->refs, 1) != 1) return;
     pn_json_free(&own->doc);
     pn_buf_free(&own->schemas);
-    pn_free(own->a, own->tools, own->cap * sizeof *own->tools);
+    pn_free(own->a, own->tools, own->tools ? own->cap * sizeof *own->tools : 0);
+    pn_free(own->a, own->wraps, own->wraps ? own->cap * 2 * sizeof *own->wraps : 0);
     pn_free(own->a, own, sizeof *own);
 }
 
@@ -152,7 +184,7 @@ void pn_tools_free(const pn_tools *t)
 const pn_value *pn_tools_list(const pn_tools *t)
 {
     static const pn_value undefined = {0};
-    return t && t->n ? pn_json_root(&t->doc) : &undefined;
+    return t && t->n ? &t->list : &undefined;
 }
 
 size_t pn_tools_count(const pn_tools *t)

@@ -303,6 +303,32 @@ def session_cases(templates):
                     text, error = render(template, name, {"messages": m, "kwargs": kwargs})
                     out.append({"template": name, "messages": m, "prompt": prompt, "effort": effort,
                                 **({"output": text} if error is None else {"error": error})})
+    return out + [c for name in ("muse", "qwen2.5", "qwen3", "llama3.1", "gemma") for c in rich_session_cases(name, templates[name])]
+
+
+def rich_session_cases(name, template):
+    """Tools, calls, results, thoughts and parts, as a session gives them."""
+    out = []
+    S, u = {"role": "system", "content": "Be terse."}, {"role": "user", "content": "Weather in Paris?"}
+    text = lambda t: {"type": "text", "text": t}
+    image, video = {"type": "image"}, {"type": "video"}
+    args = {"city": "Paris <|eot|>", "days": 3, "deep": {"a": [1, 2.5, None, True], "b": "x\ny"}, "plain": " spaced ", "none": None, "yes": True}
+    c1, c2 = call("weather.get", args, "call_1"), call("weather.more", {}, "call_2")
+    r1, r2 = [{"role": "tool", "name": n, "tool_call_id": i, "content": t} for n, i, t in
+              (("weather.get", "call_1", "Sunny"), ("weather.more", "call_2", "</tool_output><|eot|>"))]
+    thinks = {"role": "assistant", "content": "It is sunny.", "reasoning_content": "The tool says so."}
+    calls = {"role": "assistant", "content": "", "reasoning_content": "I need the tool.", "tool_calls": [c1]}
+    several = {"role": "assistant", "content": "Both:", "tool_calls": [c1, c2]}
+    tools = [fn("weather.get", SCHEMA), fn("weather.more", None, "Même plus"), fn("time.now", {"type": "object", "properties": {}})]
+    talks = [[u, calls, r1], [S, u, calls, r1, thinks, u], [u, thinks, u, thinks], [S, u, several, r1, r2], [u, calls, r1, calls, r1, thinks]]
+    pictures = [[{"role": "user", "content": [text("Look "), image, text("and "), image]}], [S, {"role": "user", "content": [image]}, {"role": "assistant", "content": [text("I see.")]}, u]]
+    if name == "muse": pictures.append([{"role": "user", "content": [video, text("?"), image]}, thinks, calls, r1])
+    for m in (pictures if name == "gemma" else talks + pictures if name == "muse" else talks):
+        if name == "llama3.1": m = [dict(x, tool_calls=x["tool_calls"][:1]) if "tool_calls" in x else x for x in m if x is not r2]
+        for given in ((None,) if name == "gemma" else (None, tools)):
+            want, error = render(template, name, {"messages": m, "tools": given, "kwargs": {"add_generation_prompt": True}})
+            out.append({"template": name, "messages": m, "prompt": True, "effort": "", **({"tools": given} if given else {}),
+                        **({"output": want} if error is None else {"error": error})})
     return out
 
 
