@@ -179,7 +179,7 @@ static pn_nid muse_tool(pn_compiler *c, const pn_tool_schema *tool, pn_nid end)
     return pn_literal(&c->build, tool->name.p, tool->name.n, text(c, "\">\n", all));
 }
 
-pn_nid pn_call_muse(pn_compiler *c, const pn_part *p, pn_nid next)
+pn_nid pn_call_muse(pn_compiler *c, const pn_piece *p, pn_nid next)
 {
     const pn_nid end = text(c, "</atem:invoke>\n</atem:function_calls>", next);
     pn_nid all = 0;

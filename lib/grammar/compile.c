@@ -1,4 +1,4 @@
-/* From texts to a grammar: parts one after another, then the rules they ask for, then the rules those ask for. */
+/* From texts to a grammar: pieces one after another, then the rules they ask for, then the rules those ask for. */
 #include "grammar/schema.h"
 
 enum { TEXT_MOST = 16 << 20 };
@@ -47,7 +47,7 @@ static bool grow_slots(pn_compiler *c)
     return true;
 }
 
-uint32_t pn_schema_rule(pn_compiler *c, pn_body body, pn_set s, const pn_part *tools, uint8_t opener)
+uint32_t pn_schema_rule(pn_compiler *c, pn_body body, pn_set s, const pn_piece *tools, uint8_t opener)
 {
     pn_build *b = &c->build;
     if (b->status || (c->n_jobs >= c->n_slots && !grow_slots(c))) return 0;
@@ -75,9 +75,9 @@ static void run_jobs(pn_compiler *c)
     }
 }
 
-/* ---- parts -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- pieces -------------------------------------------------------------------------------------------------------------------------------- */
 
-static pn_nid schema_part(pn_compiler *c, const pn_part *p, pn_nid next)
+static pn_nid schema_piece(pn_compiler *c, const pn_piece *p, pn_nid next)
 {
     const pn_value *root = pn_schema_text(c, p->text);
     pn_set s = pn_set_begin(c);
@@ -85,10 +85,10 @@ static pn_nid schema_part(pn_compiler *c, const pn_part *p, pn_nid next)
     return pn_schema_value(c, s, next);
 }
 
-static pn_nid text_part(pn_compiler *c, const pn_part *p, bool last, pn_nid next)
+static pn_nid text_piece(pn_compiler *c, const pn_piece *p, bool last, pn_nid next)
 {
     pn_build *b = &c->build;
-    const bool until = p->kind == PN_PART_UNTIL;
+    const bool until = p->kind == PN_PIECE_UNTIL;
     const pn_text_spec s = {.spelling = SPELL_RAW, .most = UINT32_MAX, .avoid = p->text, .until = until};
     if (!pn_is_utf8(p->text)) pn_build_fail(b, PONDER_E_FORMAT, "grammar: a text that is not UTF-8");
     if (until && p->text.n == 0) pn_build_fail(b, PONDER_E_ARGUMENT, "grammar: text until nothing");
@@ -96,34 +96,34 @@ static pn_nid text_part(pn_compiler *c, const pn_part *p, bool last, pn_nid next
     return pn_text_any(b, &s, next);
 }
 
-static pn_nid part(pn_compiler *c, const pn_part *p, bool last, pn_nid next)
+static pn_nid piece(pn_compiler *c, const pn_piece *p, bool last, pn_nid next)
 {
     const pn_pattern_spec s = {.spelling = SPELL_RAW, .whole = true, .most = UINT32_MAX, .where = "grammar"};
     const pn_set none = {0};
     c->mode = p->flags & (PN_GRAMMAR_COMPACT | PN_GRAMMAR_CLOSED);
     switch (p->kind) {
-    case PN_PART_LITERAL: return pn_literal(&c->build, p->text.p, p->text.n, next);
-    case PN_PART_UNTIL: case PN_PART_WITHOUT: return text_part(c, p, last, next);
-    case PN_PART_SCHEMA: return schema_part(c, p, next);
-    case PN_PART_REGEX: return pn_pattern(&c->build, p->text, &s, next);
-    case PN_PART_CALL_MUSE: return pn_call_muse(c, p, next);
-    case PN_PART_CALL_JSON: return pn_call(&c->build, pn_schema_rule(c, BODY_TOOLS, none, p, '{'), next);
+    case PN_PIECE_LITERAL: return pn_literal(&c->build, p->text.p, p->text.n, next);
+    case PN_PIECE_UNTIL: case PN_PIECE_WITHOUT: return text_piece(c, p, last, next);
+    case PN_PIECE_SCHEMA: return schema_piece(c, p, next);
+    case PN_PIECE_REGEX: return pn_pattern(&c->build, p->text, &s, next);
+    case PN_PIECE_CALL_MUSE: return pn_call_muse(c, p, next);
+    case PN_PIECE_CALL_JSON: return pn_call(&c->build, pn_schema_rule(c, BODY_TOOLS, none, p, '{'), next);
     default:
-        pn_build_fail(&c->build, PONDER_E_ARGUMENT, "grammar: no such part: %d", (int)p->kind);
+        pn_build_fail(&c->build, PONDER_E_ARGUMENT, "grammar: no such piece: %d", (int)p->kind);
         return 0;
     }
 }
 
-static pn_nid sequences(pn_compiler *c, const pn_part *parts, size_t n)
+static pn_nid sequences(pn_compiler *c, const pn_piece *pieces, size_t n)
 {
     const pn_nid end = pn_final(&c->build, 0);
     pn_nid all = 0, at = end;
     for (size_t i = n; i-- > 0 && !c->build.status;) {
-        if (parts[i].kind == PN_PART_OR) {
+        if (pieces[i].kind == PN_PIECE_OR) {
             all = pn_split(&c->build, at, all);
             at = end;
         } else {
-            at = part(c, &parts[i], i + 1 == n || parts[i + 1].kind == PN_PART_OR, at);
+            at = piece(c, &pieces[i], i + 1 == n || pieces[i + 1].kind == PN_PIECE_OR, at);
         }
     }
     return pn_split(&c->build, at, all);
@@ -140,21 +140,21 @@ static void compiler_free(pn_compiler *c)
     pn_free(a, c->checked, c->cap_checked * sizeof *c->checked);
 }
 
-ponder_status pn_grammar_parts(pn_grammar **out, const pn_part *parts, size_t n, const ponder_alloc *a, ponder_error *err)
+ponder_status pn_grammar_pieces(pn_grammar **out, const pn_piece *pieces, size_t n, const ponder_alloc *a, ponder_error *err)
 {
     pn_compiler c = {0};
     *out = NULL;
     if (pn_build_begin(&c.build, a, err)) return c.build.status;
-    const pn_nid root = sequences(&c, parts, n);
+    const pn_nid root = sequences(&c, pieces, n);
     run_jobs(&c);
     const ponder_status st = pn_build_end(&c.build, root, out);
     compiler_free(&c);
     return st;
 }
 
-static ponder_status one_part(pn_grammar **out, pn_part part_of, const ponder_alloc *a, ponder_error *err)
+static ponder_status one_piece(pn_grammar **out, pn_piece the_piece, const ponder_alloc *a, ponder_error *err)
 {
-    return pn_grammar_parts(out, &part_of, 1, a, err);
+    return pn_grammar_pieces(out, &the_piece, 1, a, err);
 }
 
 ponder_status pn_grammar_schema(pn_grammar **out, const char *json, size_t n, uint32_t flags, const ponder_alloc *a, ponder_error *err)
@@ -163,20 +163,20 @@ ponder_status pn_grammar_schema(pn_grammar **out, const char *json, size_t n, ui
         *out = NULL;
         return pn_fail(err, PONDER_E_FORMAT, "schema: empty");
     }
-    return one_part(out, (pn_part){.kind = PN_PART_SCHEMA, .flags = flags, .text = {json, n}}, a, err);
+    return one_piece(out, (pn_piece){.kind = PN_PIECE_SCHEMA, .flags = flags, .text = {json, n}}, a, err);
 }
 
 ponder_status pn_grammar_regex(pn_grammar **out, const char *pattern, size_t n, const ponder_alloc *a, ponder_error *err)
 {
-    return one_part(out, (pn_part){.kind = PN_PART_REGEX, .text = {pattern, n}}, a, err);
+    return one_piece(out, (pn_piece){.kind = PN_PIECE_REGEX, .text = {pattern, n}}, a, err);
 }
 
 ponder_status pn_grammar_call_muse(pn_grammar **out, const pn_tool_schema *tools, size_t n, uint32_t flags, const ponder_alloc *a, ponder_error *err)
 {
-    return one_part(out, (pn_part){.kind = PN_PART_CALL_MUSE, .flags = flags, .tools = tools, .n_tools = n}, a, err);
+    return one_piece(out, (pn_piece){.kind = PN_PIECE_CALL_MUSE, .flags = flags, .tools = tools, .n_tools = n}, a, err);
 }
 
 ponder_status pn_grammar_call_json(pn_grammar **out, const pn_tool_schema *tools, size_t n, uint32_t flags, const ponder_alloc *a, ponder_error *err)
 {
-    return one_part(out, (pn_part){.kind = PN_PART_CALL_JSON, .flags = flags, .tools = tools, .n_tools = n}, a, err);
+    return one_piece(out, (pn_piece){.kind = PN_PIECE_CALL_JSON, .flags = flags, .tools = tools, .n_tools = n}, a, err);
 }

@@ -49,7 +49,7 @@ ponder_status pn_build_begin(pn_build *b, const ponder_alloc *a, ponder_error *e
         g->a = &g->copy;
     }
     b->g = g;
-    pn_node_new(b, (pn_node){N_DEAD});
+    pn_node_new(b, (pn_node){.kind = N_DEAD});
     pn_rule_new(b, 0);
     return PONDER_OK;
 }

@@ -9,6 +9,13 @@
 
 /* ---- decimal values --------------------------------------------------------------------------------------------------------- */
 
+static bool reads_back(double v, const char *digits, int n, int power)
+{
+    char text[48];
+    const int len = snprintf(text, sizeof text, "%.*se%d", n, digits, power - (n - 1));
+    return pn_decimal((pn_str){text, (size_t)len}) == v;
+}
+
 /* The fewest digits that read back as v (v > 0, finite), and the power of ten of the first. */
 static int shortest(double v, char digits[20], int *power)
 {
@@ -19,7 +26,7 @@ static int shortest(double v, char digits[20], int *power)
         for (int k = 0; k < n; p++) /* whatever stands between them is the locale's point */
             if (*p >= '0' && *p <= '9') digits[k++] = *p;
         *power = (int)strtol(strchr(p, 'e') + 1, NULL, 10);
-        if (n == 17 || pn_decimal(digits, (size_t)n, (long)*power - (n - 1)) == v) return n;
+        if (n == 17 || reads_back(v, digits, n, *power)) return n;
     }
 }
 

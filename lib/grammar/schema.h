@@ -22,7 +22,7 @@ typedef struct pn_job {
     pn_body body;
     uint32_t mode, hash;
     pn_set set;              /* BODY_CONST: one value */
-    const pn_part *tools;    /* BODY_TOOLS */
+    const pn_piece *tools;    /* BODY_TOOLS */
     uint32_t next;           /* in its hash chain, + 1 */
 } pn_job;
 
@@ -90,7 +90,7 @@ pn_nid pn_schema_string(pn_compiler *c, const pn_facts *f, bool bare, pn_nid nex
 pn_nid pn_schema_blank(pn_compiler *c, pn_nid next);                /* where white space may stand */
 pn_nid pn_schema_colon(pn_compiler *c, pn_nid next);
 pn_nid pn_schema_key(pn_compiler *c, pn_str name, pn_nid next);     /* "name": */
-uint32_t pn_schema_rule(pn_compiler *c, pn_body body, pn_set s, const pn_part *tools, uint8_t opener); /* compile.c */
+uint32_t pn_schema_rule(pn_compiler *c, pn_body body, pn_set s, const pn_piece *tools, uint8_t opener); /* compile.c */
 pn_nid pn_schema_const(pn_compiler *c, const pn_value *v, pn_nid next);
 
 typedef struct pn_member {
@@ -114,7 +114,7 @@ pn_nid pn_object_body(pn_compiler *c, const pn_job *job, uint32_t rule);
 pn_nid pn_array_body(pn_compiler *c, const pn_job *job, uint32_t rule);  /* array.c */
 pn_nid pn_const_body(pn_compiler *c, const pn_job *job, uint32_t rule);
 pn_nid pn_tools_body(pn_compiler *c, const pn_job *job, uint32_t rule);  /* call.c */
-pn_nid pn_call_muse(pn_compiler *c, const pn_part *p, pn_nid next);
+pn_nid pn_call_muse(pn_compiler *c, const pn_piece *p, pn_nid next);
 const pn_value *pn_schema_text(pn_compiler *c, pn_str text); /* compile.c: reads a schema; NULL after a failure */
 
 #endif
