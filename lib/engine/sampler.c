@@ -186,20 +186,40 @@ static int32_t draw_all(const float *p, uint32_t n, double u)
     return last;
 }
 
+static void forbid_others(float *x, uint32_t n, const uint32_t *allowed)
+{
+    for (uint32_t i = 0; i < n; i += 32) {
+        const uint32_t word = allowed[i / 32], end = PN_MIN(n - i, 32);
+        for (uint32_t k = 0; word != UINT32_MAX && k < end; k++)
+            if (!(word >> k & 1)) x[i + k] = -INFINITY;
+    }
+}
+
+static int32_t best_allowed(const float *x, uint32_t n, const uint32_t *allowed)
+{
+    int32_t best = -1;
+    for (uint32_t i = 0; i < n; i++)
+        if ((allowed[i / 32] >> i % 32 & 1) && (best < 0 || x[i] > x[best])) best = (int32_t)i;
+    return best;
+}
+
 int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits, const int32_t *ids, uint32_t n,
-                        const pn_bias *bias, uint32_t n_bias, uint32_t position)
+                        const pn_bias *bias, uint32_t n_bias, const uint32_t *allowed, uint32_t position)
 {
     float *x = s->work, sum;
     memcpy(x, logits, s->vocab * sizeof *x);
     for (uint32_t i = 0; i < n_bias; i++) x[bias[i].token] += bias[i].bias;
     penalise(s, o, ids, n);
+    if (allowed) forbid_others(x, s->vocab, allowed);
     int32_t best = arg_max(x, s->vocab);
+    if (allowed && !(x[best] > -INFINITY)) return best_allowed(logits, s->vocab, allowed);
     if (o->temperature == 0 || !(x[best] > -INFINITY)) return best;
     s->k->scale(x, (float)(1 / o->temperature), s->vocab);
     if (!isfinite(x[best])) return best;
     double u = uniform(o->seed, position);
     size_t kept = 0;
     if (o->top_k > 0 && o->top_k < s->vocab) kept = best_of(x, s->vocab, o->top_k, s->candidate);
+    while (kept > 1 && !(x[s->candidate[kept - 1]] > -INFINITY)) kept--; /* fewer than k are allowed */
     s->k->exp_sum(x, x, x[best], s->vocab, &sum); /* probabilities relative to the best */
     if (o->top_p < 1) {
         if (kept) kept = cut_mass(x, s->candidate, kept, o->top_p);

@@ -30,9 +30,11 @@ ponder_status pn_sampler_init(pn_sampler *s, const pn_kernels *k, uint32_t vocab
 void pn_sampler_free(pn_sampler *s);
 size_t pn_sampler_bytes(uint32_t vocab);
 
-/* Order: bias and penalties, temperature, top-k, top-p, min-p. ids: all tokens so far; position: of the token sampled. */
+/* Order: bias and penalties, temperature, top-k, top-p, min-p. ids: all tokens so far; position: of the token sampled.
+ * allowed: a bit for each token, lowest bit of the first word first (a grammar's mask); only these are picked, and of them
+ * the best by its own logit when bias has ruled out all. NULL: all are allowed. -1: none is. */
 int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits, const int32_t *ids, uint32_t n,
-                        const pn_bias *bias, uint32_t n_bias, uint32_t position);
+                        const pn_bias *bias, uint32_t n_bias, const uint32_t *allowed, uint32_t position);
 /* Log-probability of `token` under the unchanged logits, and the n most likely tokens. */
 float pn_sampler_logprob(pn_sampler *s, const float *logits, int32_t token);
 void pn_sampler_top(pn_sampler *s, const float *logits, ponder_token_prob *top, uint32_t n);

@@ -134,7 +134,7 @@ static ponder_status generate_one(ponder_session *s, uint64_t until, ponder_even
     if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
     const float *logits = pn_sequence_logits(s->seq);
     uint32_t n = pn_sequence_count(s->seq);
-    int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, n);
+    int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, NULL, n);
     report_probabilities(s, logits, token, event);
     return take_token(s, token, event, has_event);
 }

@@ -37,7 +37,7 @@ static void count(const pn_sampling *o, const float *logits, uint32_t counts[VOC
 {
     pn_sampler s = sampler();
     memset(counts, 0, VOCAB * sizeof *counts);
-    for (uint32_t i = 0; i < DRAWS; i++) counts[pn_sampler_pick(&s, o, logits, NULL, 0, NULL, 0, i)]++;
+    for (uint32_t i = 0; i < DRAWS; i++) counts[pn_sampler_pick(&s, o, logits, NULL, 0, NULL, 0, NULL, i)]++;
     pn_sampler_free(&s);
 }
 
@@ -91,14 +91,14 @@ static void greedy_takes_the_lowest_of_equals(void **state)
     pn_sampling o = plain();
     o.temperature = 0;
     logits[700] = logits[300] = 2;
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 0), 300);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, 0), 300);
     pn_bias bias[] = {{300, -INFINITY}, {5, 1.5f}};
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 2, 0), 700);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 2, NULL, 0), 700);
     bias[0] = (pn_bias){5, 2.5f};
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 1, 0), 5);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 1, NULL, 0), 5);
     o.temperature = 1;
     o.top_k = 1;
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 9), 300);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, 9), 300);
     pn_sampler_free(&s);
 }
 
@@ -112,18 +112,18 @@ static void penalties_are_the_documented_ones(void **state)
     logits[1] = 2, logits[2] = 1.9f;
     const int32_t ids[] = {1, 1, 7};
     o.repeat = 1.1; /* 2 / 1.1 = 1.818 < 1.9 */
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, NULL, 3), 2);
     o.window = 1; /* only the 7 counts */
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 1);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, NULL, 3), 1);
     o = plain();
     o.temperature = 0;
     o.frequency = 0.04; /* twice: 1.92 */
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 1);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, NULL, 3), 1);
     o.frequency = 0.06; /* 1.88 */
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, NULL, 3), 2);
     o.frequency = 0;
     o.presence = 0.15;
-    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, 3), 2);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, ids, 3, NULL, 0, NULL, 3), 2);
     for (int i = 0; i < VOCAB; i++) assert_int_equal(s.seen[i], 0);
     pn_sampler_free(&s);
 }
@@ -137,10 +137,10 @@ static void seeds_and_positions_decide(void **state)
     pn_sampling o = plain();
     uint32_t same = 0, other_seed = 0;
     for (uint32_t i = 0; i < 200; i++) {
-        int32_t a = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
-        same += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
+        int32_t a = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, i);
+        same += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, i);
         o.seed = 43;
-        other_seed += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, i);
+        other_seed += a == pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, i);
         o.seed = 42;
     }
     assert_int_equal(same, 200);
@@ -164,6 +164,66 @@ static void log_probabilities(void **state)
     pn_sampler_free(&s);
 }
 
+/* Whatever the settings, nothing but what is allowed comes, in the shares it has among that. */
+static void only_allowed_tokens_come(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    double p[4];
+    uint32_t n[VOCAB] = {0}, allowed[(VOCAB + 31) / 32] = {0};
+    four(logits, p);
+    allowed[500 / 32] |= 1u << 500 % 32, allowed[999 / 32] |= 1u << 999 % 32, allowed[600 / 32] |= 1u << 600 % 32;
+    pn_sampler s = sampler();
+    pn_sampling ways[] = {plain(), plain(), plain(), plain(), plain()};
+    ways[1].top_k = 40, ways[2].top_p = 0.99, ways[3].min_p = 0.01, ways[4].top_k = 3, ways[4].top_p = 0.999;
+    for (size_t w = 0; w < PN_COUNT(ways); w++) {
+        memset(n, 0, sizeof n);
+        for (uint32_t i = 0; i < DRAWS; i++) n[pn_sampler_pick(&s, &ways[w], logits, NULL, 0, NULL, 0, allowed, i)]++;
+        near_share(n[500], 0.25 / 0.35), near_share(n[999], 0.1 / 0.35);
+        assert_int_equal(n[500] + n[999], DRAWS); /* 600 is allowed and impossible */
+    }
+    ways[0].temperature = 0;
+    assert_int_equal(pn_sampler_pick(&s, &ways[0], logits, NULL, 0, NULL, 0, allowed, 0), 500);
+    pn_sampler_free(&s);
+}
+
+static void one_allowed_token_must_come(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    uint32_t allowed[(VOCAB + 31) / 32] = {0};
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    for (int i = 0; i < VOCAB; i++) logits[i] = i == 3 || i == 700 ? (float)-i : -INFINITY;
+    allowed[4 / 32] |= 1u << 4 % 32, allowed[600 / 32] |= 1u << 600 % 32;
+    for (int t = 0; t < 2; t++, o.temperature = 0)
+        assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, allowed, 0), 4); /* both impossible: the lower */
+    const pn_bias bias[] = {{3, -INFINITY}, {700, -INFINITY}};
+    allowed[3 / 32] |= 1u << 3 % 32, allowed[700 / 32] |= 1u << 700 % 32;
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, bias, 2, allowed, 0), 3); /* best by its own logit */
+    for (int i = 0; i < VOCAB; i++) logits[i] = NAN;
+    assert_true(allowed[0] >> pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, allowed, 0) & 1);
+    memset(allowed, 0, sizeof allowed);
+    assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, allowed, 0), -1);
+    pn_sampler_free(&s);
+}
+
+/* With everything allowed the same tokens come as without a mask. */
+static void a_full_mask_changes_nothing(void **state)
+{
+    (void)state;
+    float logits[VOCAB];
+    uint32_t allowed[(VOCAB + 31) / 32];
+    memset(allowed, 0xff, sizeof allowed);
+    for (int i = 0; i < VOCAB; i++) logits[i] = (float)(i * 37 % 101) / 10;
+    pn_sampler s = sampler();
+    pn_sampling o = plain();
+    o.top_p = 0.9;
+    for (uint32_t i = 0; i < 500; i++)
+        assert_int_equal(pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, allowed, i), pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, i));
+    pn_sampler_free(&s);
+}
+
 static void odd_logits_do_no_harm(void **state)
 {
     (void)state;
@@ -174,10 +234,10 @@ static void odd_logits_do_no_harm(void **state)
     const float odd[] = {NAN, INFINITY, -INFINITY, 0, 1e38f};
     for (size_t i = 0; i < PN_COUNT(odd); i++) {
         for (int j = 0; j < VOCAB; j++) logits[j] = odd[i];
-        int32_t t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 1);
+        int32_t t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, 1);
         assert_true(t >= 0 && t < VOCAB);
         logits[5] = 1;
-        t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, 1);
+        t = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, 1);
         assert_true(t >= 0 && t < VOCAB);
     }
     pn_sampler_free(&s);
@@ -188,7 +248,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draws_follow_the_distribution), cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(penalties_are_the_documented_ones), cmocka_unit_test(seeds_and_positions_decide),
-        cmocka_unit_test(log_probabilities), cmocka_unit_test(odd_logits_do_no_harm),
+        cmocka_unit_test(log_probabilities), cmocka_unit_test(only_allowed_tokens_come),
+        cmocka_unit_test(one_allowed_token_must_come), cmocka_unit_test(a_full_mask_changes_nothing), cmocka_unit_test(odd_logits_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
