@@ -125,9 +125,9 @@ static void replay(pn_resampler *to, const pn_resampler *r)
     }
 }
 
-ponder_status pn_resampler_copy(pn_resampler **out, const pn_resampler *r, ponder_error *err)
+ponder_status pn_resampler_copy(pn_resampler **out, const pn_resampler *r, const ponder_alloc *a, ponder_error *err)
 {
-    ponder_status st = pn_resampler_new(out, r->from, r->to, r->a, err);
+    ponder_status st = pn_resampler_new(out, r->from, r->to, a, err);
     if (st != PONDER_OK) return st;
     (*out)->taken = r->taken;
     (*out)->made = r->made;
@@ -139,6 +139,8 @@ ponder_status pn_resampler_copy(pn_resampler **out, const pn_resampler *r, ponde
 }
 
 size_t pn_resampler_bytes(const pn_resampler *r) { return sizeof *r + r->kept * sizeof *r->ring; }
+
+uint32_t pn_resampler_from(const pn_resampler *r) { return r->from; }
 
 /* ---- samples ---------------------------------------------------------------------------------- */
 

@@ -58,7 +58,7 @@ struct pn_checkpoint {
     uint32_t n_kv;
     /* folder */
     pn_json config, generation, tokenizer_config, processors[3]; /* of both; of images and of videos where that has none */
-    const pn_value *image_processor, *video_processor;
+    const pn_value *image_processor, *video_processor, *feature_extractor;
     uint64_t config_hash;
     pn_source *tokenizer, *jinja;
     /* arrays lent out by pn_checkpoint_tokenizer */

@@ -54,7 +54,7 @@ void pn_checkpoint_drop(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uin
 ponder_status pn_checkpoint_hash(pn_checkpoint *c, uint64_t *out, ponder_error *err);
 
 /* Metadata by key. In a folder the key is a path into config.json ("vision_config.hidden_size"), or, after "image_processor."
- * and "video_processor.", into what these are configured with; null counts as absent. false: absent or of another type. */
+ * and "video_processor." and "feature_extractor.", into what these are configured with; null counts as absent. false: absent or of another type. */
 bool pn_checkpoint_i64(const pn_checkpoint *c, const char *key, int64_t *out);
 bool pn_checkpoint_f64(const pn_checkpoint *c, const char *key, double *out);
 bool pn_checkpoint_str(const pn_checkpoint *c, const char *key, pn_str *out);

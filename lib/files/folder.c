@@ -145,6 +145,7 @@ static ponder_status read_processors(pn_checkpoint *c, pn_buf *b, const char *fo
     if (s) return s;
     c->image_processor = found[0];
     c->video_processor = found[1];
+    c->feature_extractor = pn_get(pn_json_root(&c->processors[0]), "feature_extractor");
     return s;
 }
 

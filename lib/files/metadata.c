@@ -54,6 +54,7 @@ static const pn_value *json_at(const pn_checkpoint *c, const char *key)
         const pn_str name = {key, strcspn(key, ".")};
         if (first && pn_str_eq(name, "image_processor")) o = c->image_processor;
         else if (first && pn_str_eq(name, "video_processor")) o = c->video_processor;
+        else if (first && pn_str_eq(name, "feature_extractor")) o = c->feature_extractor;
         else o = pn_named(o, name);
         key += key[name.n] ? name.n + 1 : name.n;
     }

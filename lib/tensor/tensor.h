@@ -124,6 +124,8 @@ typedef struct pn_kernels {
     void (*sigmoid)(float *y, const float *x, size_t n);
     void (*softcap)(float *y, float mult, float cap, size_t n);                    /* cap * tanh(y * mult / cap); cap 0: y * mult */
     void (*exp_sum)(float *y, const float *x, float max, size_t n, float *sum);    /* y = exp(x - max), fixed order sum */
+    /* One output of a depthwise convolution: y[i] = b[i], then fmaf(w[j * n + i], x[j * n + i], y[i]) for j = 0..taps-1. */
+    void (*conv_row)(float *y, const float *x, const float *w, const float *b, size_t n, uint32_t taps);
     /* Rotate one head. cs: n_rot/2 cosines then n_rot/2 sines. pairs: neighbours (2i, 2i+1), else split halves. */
     void (*rope)(float *x, const float *cs, uint32_t n_rot, bool pairs);
     float (*dot)(const float *a, const float *b, size_t n);                        /* 16 lanes, fixed tree */

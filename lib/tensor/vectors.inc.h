@@ -159,6 +159,22 @@ static void exp_sum(float *y, const float *x, float max, size_t n, float *total)
     *total = v_sum(s);
 }
 
+static void conv_row(float *y, const float *x, const float *w, const float *b, size_t n, uint32_t taps)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vf s = v_load(b + i);
+        for (uint32_t j = 0; j < taps; j++) s = v_fma(v_load(w + j * n + i), v_load(x + j * n + i), s);
+        v_store(y + i, s);
+    }
+    if (i < n) {
+        const int rest = (int)(n - i);
+        vf s = v_load_n(b + i, rest);
+        for (uint32_t j = 0; j < taps; j++) s = v_fma(v_load_n(w + j * n + i, rest), v_load_n(x + j * n + i, rest), s);
+        v_store_n(y + i, s, rest);
+    }
+}
+
 /* Plain loops: heads are short, and the compiler vectorises them. */
 static void rope(float *x, const float *cs, uint32_t n_rot, bool pairs)
 {

@@ -112,7 +112,7 @@ static void copies_go_on(void **state)
             some = PN_MIN(some, n - at);
             made += push(r, x + at, some, false, got + made);
             at += some;
-            OK(pn_resampler_copy(&copy, r, &e), e);
+            OK(pn_resampler_copy(&copy, r, NULL, &e), e);
             memcpy(other, got, made * sizeof *got);
             assert_int_equal(made + push(copy, x + at, n - at, true, other + made), total);
             same(other, want, total, from);
@@ -121,7 +121,7 @@ static void copies_go_on(void **state)
         made += push(r, x + at, n - at, true, got + made);
         assert_int_equal(made, total);
         same(got, want, total, from);
-        OK(pn_resampler_copy(&copy, r, &e), e); /* one that has ended stays so */
+        OK(pn_resampler_copy(&copy, r, NULL, &e), e); /* one that has ended stays so */
         assert_int_equal(pn_resampler_push(copy, x, 1, false, other, &made, &e), PONDER_E_STATE);
         pn_resampler_free(copy);
         pn_resampler_free(r);
@@ -211,7 +211,7 @@ static bool whole_life(const ponder_alloc *a, bool *wrong)
     size_t made;
     ponder_status st = pn_resampler_new(&r, 44100, 24000, a, &e);
     if (st == PONDER_OK) st = pn_resampler_push(r, in, 300, false, out, &made, &e);
-    if (st == PONDER_OK) st = pn_resampler_copy(&copy, r, &e);
+    if (st == PONDER_OK) st = pn_resampler_copy(&copy, r, a, &e);
     pn_resampler_free(copy);
     pn_resampler_free(r);
     *wrong = st != PONDER_OK && (st != PONDER_E_NOMEM || !e.text[0]);

@@ -253,9 +253,53 @@ VISION = {"vision_tower.patch_embedder.position_embedding_table.weight": "v.posi
           "vision_projection.weight": "mm.2.weight"}
 
 
-def write_mmproj(model, path, spark=False, kind=F32):
+AUDIO = {"norm.weight": "a.pre_ln.weight", "proj.weight": "mm.a.fc.weight", "proj.bias": "mm.a.fc.bias",
+         "post_proj_norm.weight": "a.post_ln.weight"}
+AUDIO_STAGE = {"patch_embedder.proj": "a.patch.{}", "patch_embedder.norm": "a.patch.{}.norm"}
+AUDIO_BLOCK = {"conv": "a.conv1d.{}", "norm": "a.conv1d.{}.norm", "mlp.fc1": "a.blk.{}.ffn_up", "mlp.fc2": "a.blk.{}.ffn_down"}
+
+
+def put_audio(t, model, kind):
+    """Nothing is re-ordered; blocks are numbered across stages."""
+    c, a = model.config, model.config.audio_config
+    t.arch = "clip.audio"
+    t.u32(conv_kernel_size=a.conv_kernel_size, block_count=sum(a.depths), embedding_length=a.hidden_sizes[-1],
+          feed_forward_length=int(a.hidden_sizes[-1] * a.mlp_ratio), projection_dim=c.text_config.hidden_size,
+          attention__head_count=1, num_mel_bins=1)
+    t.f32(attention__layer_norm_epsilon=a.rms_norm_eps)
+    for key in ("hidden_sizes", "patch_sizes", "depths"):
+        t.w.add_array(f"clip.audio.{key}", [int(v) for v in getattr(a, key)])
+    for n, x in numpy_state(model).items():
+        n = n.removeprefix("model.")
+        if not n.startswith("audio_tower."):
+            continue
+        n = n.removeprefix("audio_tower.")
+        if n in AUDIO:
+            t.put(AUDIO[n], x, kind_of(n, x, kind))
+            continue
+        _, stage, rest = n.split(".", 2)
+        rest, end = rest.rsplit(".", 1)
+        if rest in AUDIO_STAGE:
+            name = AUDIO_STAGE[rest].format(stage)
+        else:
+            _, block, rest = rest.split(".", 2)
+            name = AUDIO_BLOCK[rest].format(sum(a.depths[:int(stage)]) + int(block))
+        t.put(f"{name}.{end}", x, kind_of(n, x, kind))
+
+
+def write_audio(model, path, kind=F32):
+    """The audio tower alone, with the key of a file that holds one tower."""
+    t = Twin(path, "clip")
+    t.w.add_string("general.type", "mmproj")
+    t.w.add_string("clip.projector_type", "muse-spark-audio")
+    t.bool(has_audio_encoder=True)
+    put_audio(t, model, kind)
+    t.close()
+
+
+def write_mmproj(model, path, spark=False, kind=F32, audio=False):
     """The vision tower as the converter stores it: q and k, weights and biases, re-ordered to pairs; the two frames of the patch
-    embedding summed. `spark`: the projector's type by the key of a file that may hold two towers."""
+    embedding summed. `spark`: the projector's type by the key of a file that may hold two towers; `audio`: it does."""
     c, v = model.config, model.config.vision_config
     t = Twin(path, "clip")
     t.w.add_string("general.type", "mmproj")
@@ -283,4 +327,8 @@ def write_mmproj(model, path, spark=False, kind=F32):
             if rest in ("attn.q_proj", "attn.k_proj"):
                 a = to_pairs(a, head)
             t.put(f"v.blk.{i}.{VISION_BLOCK[rest]}.{end}", a, kind_of(rest, a, kind))
+    if audio:
+        t.w.add_string("clip.audio.projector_type", "muse-spark-audio")
+        t.w.add_bool("clip.has_audio_encoder", True)
+        put_audio(t, model, kind)
     t.close()

@@ -350,6 +350,35 @@ static int bench(void)
     return 0;
 }
 
+/* The chain that tensor.h writes down, at every level, with nothing written behind the end. */
+static void convolutions_are_chains(void **state)
+{
+    (void)state;
+    enum { MOST = 41, TAPS = 7 };
+    static const size_t sizes[] = {1, 5, 16, 17, 32, MOST};
+    float x[TAPS * MOST], w[TAPS * MOST], b[MOST], y[MOST + 1];
+    uint64_t random = 77;
+    for (size_t c = 0; c < PN_COUNT(sizes) * 3; c++) {
+        const size_t n = sizes[c / 3], taps = (size_t[]){1, 2, TAPS}[c % 3];
+        fill(x, TAPS * MOST, &random, -2, 2);
+        fill(w, TAPS * MOST, &random, -1, 1);
+        fill(b, MOST, &random, -1, 1);
+        for (size_t l = 0; l < PN_COUNT(levels); l++) {
+            if (!level_here(l)) continue;
+            pn_kernels k;
+            pn_kernels_init(&k, levels[l].flags);
+            y[n] = 12345;
+            k.conv_row(y, x, w, b, n, (uint32_t)taps);
+            assert_true(y[n] == 12345);
+            for (size_t i = 0; i < n; i++) {
+                float want = b[i];
+                for (size_t j = 0; j < taps; j++) want = fmaf(w[j * n + i], x[j * n + i], want);
+                if (memcmp(&y[i], &want, sizeof want)) fail_msg("%s, %zu values, %zu taps: value %zu", levels[l].name, n, taps, i);
+            }
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) return bench();
@@ -361,6 +390,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(functions_hold_over_their_range),
         cmocka_unit_test(exp_holds_over_its_range),
         cmocka_unit_test(ends_are_exact),
+        cmocka_unit_test(convolutions_are_chains),
         cmocka_unit_test(rope_rotates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
