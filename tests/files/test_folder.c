@@ -47,6 +47,8 @@ static void headers_are_checked(void **state)
     try_header(folder, T("Q9", "[4]", "[0, 16]"), 16, PONDER_E_FORMAT, "w: dtype");
     try_header(folder, "{\"w\": 3}", 16, PONDER_E_FORMAT, "w: dtype");
     try_header(folder, "{\"\": 3}", 16, PONDER_E_FORMAT, "without a name");
+    try_header(folder, "{\"w\\u0000x\": {\"dtype\": \"F32\", \"shape\": [4], \"data_offsets\": [0, 16]}}", 16, PONDER_E_FORMAT, "a zero byte");
+    try_header(folder, "{\"w\": {\"dtype\": \"F32\", \"shape\": [4], \"data_offsets\": [0, 16]}, \"w\": 3}", 16, PONDER_E_FORMAT, "w: dtype");
     try_header(folder, "{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 8]},"
                        " \"b\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [4, 12]}}", 16, PONDER_E_FORMAT, "b: its data overlaps");
     try_header(folder, "[]", 16, PONDER_E_FORMAT, "not a JSON object");
@@ -161,6 +163,7 @@ static void shards(void **state)
     try_index(folder, "{\"weight_map\": {\"a\": \"one\", \"b\": \"three\"}}", PONDER_E_IO, "three");
     try_index(folder, "{\"weight_map\": {\"a\": \"../one\"}}", PONDER_E_FORMAT, "a: no plain file name");
     try_index(folder, "{\"weight_map\": {\"a\": \"/one\"}}", PONDER_E_FORMAT, "a: no plain file name");
+    try_index(folder, "{\"weight_map\": {\"a\": \"one\\u0000\"}}", PONDER_E_FORMAT, "a: no plain file name");
     try_index(folder, "{\"weight_map\": {\"a\": 1}}", PONDER_E_FORMAT, "a: no plain file name");
     try_index(folder, "{\"weight_map\": {}}", PONDER_E_FORMAT, "weight_map");
     try_index(folder, "{}", PONDER_E_FORMAT, "weight_map");
