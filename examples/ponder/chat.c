@@ -126,15 +126,7 @@ int command_chat(int argc, char **argv)
     int args, code;
     const option table[] = {
         {"--system", "TEXT", "a system message at the beginning", OPTION_TEXT, &c.system, 0},
-        {"--max-tokens", "N", "most tokens of an answer, thoughts included; 0: until the context is full", OPTION_PARAM, NULL, PONDER_P_MAX_TOKENS},
-        {"--temperature", "X", "0 always takes the most likely token", OPTION_PARAM, NULL, PONDER_P_TEMPERATURE},
-        {"--top-k", "N", "sample among the N most likely; 0: off", OPTION_PARAM, NULL, PONDER_P_TOP_K},
-        {"--top-p", "X", "sample among the most likely that together reach X; 1: off", OPTION_PARAM, NULL, PONDER_P_TOP_P},
-        {"--seed", "N", "the same seed gives the same conversation", OPTION_PARAM, NULL, PONDER_P_SEED},
-        {"--effort", "E", "reasoning strength, as the model's template knows it", OPTION_PARAM, NULL, PONDER_P_EFFORT},
-        OPTION_THREADS,
-        {"--context", "N", "tokens to make room for", OPTION_PARAM, NULL, PONDER_P_CONTEXT},
-        {"--template", "NAME", "muse, chatml, gemma or llama3 instead of the file's own", OPTION_PARAM, NULL, PONDER_P_TEMPLATE},
+        OPTIONS_ANSWERING,
         OPTION_ANY,
         {"--no-thoughts", NULL, "do not show the private reasoning", OPTION_FLAG, &c.answer.no_thoughts, 0},
         {"--quiet", NULL, "no greeting, no progress, no rates", OPTION_FLAG, &c.answer.quiet, 0},

@@ -35,6 +35,16 @@ typedef struct options {
 
 /* The usual parameters, to be put into a table. */
 #define OPTION_THREADS {"--threads", "T", "threads to compute with; 0: one a core", OPTION_PARAM, NULL, PONDER_P_THREADS}
+#define OPTIONS_ANSWERING \
+    {"--max-tokens", "N", "most tokens of an answer, thoughts included; 0: until the context is full", OPTION_PARAM, NULL, PONDER_P_MAX_TOKENS}, \
+    {"--temperature", "X", "0 always takes the most likely token", OPTION_PARAM, NULL, PONDER_P_TEMPERATURE}, \
+    {"--top-k", "N", "sample among the N most likely; 0: off", OPTION_PARAM, NULL, PONDER_P_TOP_K}, \
+    {"--top-p", "X", "sample among the most likely that together reach X; 1: off", OPTION_PARAM, NULL, PONDER_P_TOP_P}, \
+    {"--seed", "N", "the same seed gives the same text", OPTION_PARAM, NULL, PONDER_P_SEED}, \
+    {"--effort", "E", "reasoning strength, as the model's template knows it", OPTION_PARAM, NULL, PONDER_P_EFFORT}, \
+    OPTION_THREADS, \
+    {"--context", "N", "tokens to make room for", OPTION_PARAM, NULL, PONDER_P_CONTEXT}, \
+    {"--template", "NAME", "muse, chatml, gemma or llama3 instead of the file's own", OPTION_PARAM, NULL, PONDER_P_TEMPLATE}
 #define OPTION_ANY {"--set", "NAME=VALUE", "any parameter of the library (`ponder info --parameters` lists them)", OPTION_SET, NULL, 0}
 
 enum { OPTIONS_GO_ON = -1 };

@@ -24,30 +24,30 @@ static pn_checkpoint *open_folder(const char *file, const char *text)
     return c;
 }
 
-static pn_checkpoint *open_gguf(void)
+/* The bytes must stay as long as the checkpoint. */
+static pn_checkpoint *open_gguf(pn_buf *b)
 {
-    pn_buf b;
     pn_source *s;
     pn_checkpoint *c;
     ponder_error e = {.size = sizeof e};
-    pn_buf_init(&b, NULL);
-    gguf_header(&b, 3, 1, 6);
-    key_u32(&b, "vision_config.hidden_size", 48);
-    key_f32(&b, "vision_config.eps", 1e-5f);
-    key_str(&b, "vision_config.act", "gelu");
-    key_array(&b, "vision_config.sizes", 5, 2);
-    put32(&b, 3);
-    put32(&b, 4);
-    key_array(&b, "vision_config.types", 8, 2);
-    put_str(&b, "a");
-    put_str(&b, "bc");
-    key_f32(&b, "vision_config.nan", NAN);
-    tensor(&b, "w", 4, 6, 0, 0);
-    pad(&b, 32);
-    floats(&b, 24);
-    assert_int_equal(pn_source_memory(&s, b.p, b.n, NULL, &e), PONDER_OK);
+    pn_buf_init(b, NULL);
+    gguf_header(b, 3, 1, 6);
+    key_u32(b, "vision_config.hidden_size", 48);
+    key_f32(b, "vision_config.eps", 1e-5f);
+    key_str(b, "vision_config.act", "gelu");
+    key_array(b, "vision_config.sizes", 5, 2);
+    put32(b, 3);
+    put32(b, 4);
+    key_array(b, "vision_config.types", 8, 2);
+    put_str(b, "a");
+    put_str(b, "bc");
+    key_f32(b, "vision_config.nan", NAN);
+    tensor(b, "w", 4, 6, 0, 0);
+    pad(b, 32);
+    floats(b, 24);
+    assert_int_equal(pn_source_memory(&s, b->p, b->n, NULL, &e), PONDER_OK);
     if (pn_checkpoint_open_source(&c, s, NULL, &e)) fail_msg("%s", e.text);
-    return c; /* the bytes stay */
+    return c;
 }
 
 static void check_values(const pn_checkpoint *c)
@@ -79,7 +79,8 @@ static void check_values(const pn_checkpoint *c)
 static void values(void **state)
 {
     (void)state;
-    pn_checkpoint *folder = open_folder("generation_config.json", "{}"), *gguf = open_gguf();
+    pn_buf bytes;
+    pn_checkpoint *folder = open_folder("generation_config.json", "{}"), *gguf = open_gguf(&bytes);
     check_values(folder);
     check_values(gguf);
     int64_t i;
@@ -87,6 +88,7 @@ static void values(void **state)
     assert_false(pn_checkpoint_i64(folder, "model_type.x", &i));
     pn_checkpoint_free(folder);
     pn_checkpoint_free(gguf);
+    pn_buf_free(&bytes);
 }
 
 static void check_failure(const pn_checkpoint *c, const char *name, int how, ponder_status want, const char *word)
@@ -107,7 +109,8 @@ static void check_failure(const pn_checkpoint *c, const char *name, int how, pon
 static void numbers(void **state)
 {
     (void)state;
-    pn_checkpoint *folder = open_folder("generation_config.json", "{}"), *gguf = open_gguf(), *both[] = {folder, gguf};
+    pn_buf bytes;
+    pn_checkpoint *folder = open_folder("generation_config.json", "{}"), *gguf = open_gguf(&bytes), *both[] = {folder, gguf};
     for (int i = 0; i < 2; i++) {
         pn_keys k = {.c = both[i], .prefix = "vision_config."};
         assert_int_equal(pn_keys_u32(&k, "hidden_size", PN_REQUIRED, 1, 48), 48);
@@ -133,6 +136,7 @@ static void numbers(void **state)
     check_failure(gguf, "nan", 1, PONDER_E_FORMAT, "vision_config.nan: not finite");
     pn_checkpoint_free(folder);
     pn_checkpoint_free(gguf);
+    pn_buf_free(&bytes);
 }
 
 static void processors(void **state)

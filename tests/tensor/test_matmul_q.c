@@ -1,5 +1,6 @@
-/* The quantised product: the C reference against double precision within a derived bound, every CPU level against the
- * C reference bit for bit. `--bench [type]` times the same calls. */
+/* The quantised product: the C reference against double precision within a bound counted from its roundings (not their
+ * strict worst case: they do not all point one way, see check_reference), every CPU level against the C reference bit for
+ * bit. `--bench [type]` times the same calls. */
 #include "quants.h"
 
 #include <time.h>
