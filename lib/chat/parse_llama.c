@@ -3,6 +3,7 @@
 #include "chat/parser.h"
 
 enum { START, TEXT, HELD, ENDED };
+enum { MOST_BLANK = 64 };
 
 static void begin(pn_parser *p, pn_parse_start start)
 {
@@ -16,9 +17,9 @@ static int looks_like_call(const char *w, size_t n)
 {
     static const char *const keys[] = {"\"name\"", "\"type\"", "\"function\"", "\"parameters\""};
     size_t i = pn_skip_blank(w, n, 0);
-    if (i == n) return 0;
-    if (w[i++] != '{') return -1;
-    i = pn_skip_blank(w, n, i);
+    if (i < n && i <= MOST_BLANK && w[i] == '{') i = pn_skip_blank(w, n, i + 1);
+    else if (i < n) return -1;
+    if (i > MOST_BLANK) return -1;
     int found = i == n ? 0 : -1;
     for (size_t k = 0; k < PN_COUNT(keys); k++) {
         if (pn_there(w, n, i, keys[k])) return 1;

@@ -101,8 +101,9 @@ static size_t bare_header(const char *w, size_t n, bool fresh, bool whole)
         size_t i = from + pn_blank(w[from]);
         bool part = false;
         if (i == from && !(fresh && from == 0)) continue;
-        if (!word(w, n, &i, "assistant", &part) && part && !whole) return from;
-        if (i < n && pn_blank(w[i])) i++;
+        const bool named_role = word(w, n, &i, "assistant", &part);
+        if (part && !whole) return from;
+        if (named_role && i < n && pn_blank(w[i])) i++;
         if (i == n && !whole) return from;
         if (!word(w, n, &i, "to=", &part)) {
             if (part && !whole) return from;

@@ -7,6 +7,7 @@
 #include "chat/parser.h"
 
 enum { TEXT, THOUGHT, CALL, ENDED };
+enum { MOST_BLANK = 64 }; /* more of it is no template's doing */
 /* What a fresh answer stands behind: p->to. */
 enum { TURN_BEGIN = 0, BEHIND_THOUGHT, BEHIND_CALL };
 
@@ -64,7 +65,7 @@ static bool thought_step(pn_parser *p, const char *w, size_t n, pn_follow follow
         return true;
     }
     const bool ends = follow == PN_FOLLOW_MARKER && p->marker == PN_MARK_THINK_END;
-    while ((follow == PN_FOLLOW_TEXT || ends) && keep && w[keep - 1] == '\n') keep--;
+    while ((follow == PN_FOLLOW_TEXT || ends) && keep && n - keep < MOST_BLANK && w[keep - 1] == '\n') keep--;
     const bool shown = show(p, w, keep);
     if (ends) pn_take(p, n - keep);
     return shown || ends;
@@ -78,7 +79,7 @@ static bool fresh_step(pn_parser *p, const char *w, size_t n, pn_follow follow)
         pn_take(p, lead);
         return true;
     }
-    if (p->to == BEHIND_THOUGHT || pn_skip_blank(w, n, 0) < n) {
+    if (p->to == BEHIND_THOUGHT || n > MOST_BLANK || pn_skip_blank(w, n, 0) < n) {
         p->fresh = false;
         return true;
     }
@@ -127,10 +128,18 @@ static bool call_step(pn_parser *p, const char *w, size_t n)
     return true;
 }
 
+static bool behind_turn(pn_parser *p, const char *w, size_t n)
+{
+    const size_t lead = p->kind_id == PN_PARSER_THINK ? newlines(w, n) : 0; /* templates write one there */
+    if (lead) pn_take(p, lead);
+    else begin(p, PN_PARSE_TURN);
+    return true;
+}
+
 static bool step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 {
     switch (p->state) {
-    case ENDED: begin(p, PN_PARSE_TURN); return true;
+    case ENDED: return behind_turn(p, w, n);
     case THOUGHT: return thought_step(p, w, n, follow);
     case CALL: return call_step(p, w, n);
     default: return text_step(p, w, n, follow);

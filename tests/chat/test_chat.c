@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "chat/chat.h"
+#include "counter.h"
 
 static json_t *golden;
 
@@ -367,25 +368,6 @@ static void test_small_stack(void **state)
 
 /* ---- every allocation fails in turn ---- */
 
-typedef struct counter {
-    size_t calls, fail_at, live;
-} counter;
-
-static void *counted_alloc(void *user, size_t bytes, size_t align)
-{
-    counter *c = user;
-    if (++c->calls == c->fail_at) return NULL;
-    c->live += bytes;
-    return malloc(bytes);
-}
-
-static void counted_free(void *user, void *p, size_t bytes)
-{
-    counter *c = user;
-    c->live -= bytes;
-    free(p);
-}
-
 static void test_allocations(void **state)
 {
     static const char json[] = "{\"messages\": [{\"role\": \"system\", \"content\": \"Reasoning effort: 1\"}, {\"role\": \"user\", \"content\": \"x\"}, "
@@ -395,7 +377,7 @@ static void test_allocations(void **state)
     size_t rounds = 0;
     for (bool done = false; !done; rounds++) {
         counter c = {.fail_at = rounds + 1};
-        const ponder_alloc a = {sizeof a, &c, counted_alloc, counted_free};
+        const ponder_alloc a = counter_alloc(&c);
         pn_rendered r;
         pn_rendered_init(&r, &a);
         ponder_status status = pn_render_json(PN_TEMPLATE_MUSE, json, sizeof json - 1, &r, NULL);

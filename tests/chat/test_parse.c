@@ -1,13 +1,16 @@
 /* Streams and the events that they are (tests/data/chat/streams.json, written by hand), at every split. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "counter.h"
 #include "streams.h"
 
 static json_t *golden;
@@ -402,9 +405,270 @@ static void test_random(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* ---- where the next token goes ---- */
+
+typedef struct place_step { const char *text, *token; pn_channel channel; size_t since; const char *tool, *parameter; } place_step;
+
+static void check_places(pn_template t, const pn_tools *tools, const place_step *steps, size_t n)
+{
+    const pn_parse_options o = {.kind = pn_parser_kind_of(t), .template = t, .tools = tools};
+    pn_parser *p;
+    assert_int_equal(pn_parser_new(&p, &o, NULL, NULL), PONDER_OK);
+    all_markers_are_tokens(p);
+    for (size_t i = 0; i < n; i++) {
+        const place_step *s = &steps[i];
+        if (s->token) assert_int_equal(pn_parser_put_token(p, s->token, strlen(s->token), NULL), PONDER_OK);
+        else assert_int_equal(pn_parser_put(p, s->text, strlen(s->text), NULL), PONDER_OK);
+        const pn_place at = pn_parser_place(p);
+        if (at.channel != s->channel || (s->since != SIZE_MAX && at.since != s->since) || !pn_str_eq(at.tool, s->tool ? s->tool : "") ||
+            !pn_str_eq(at.parameter, s->parameter ? s->parameter : ""))
+            fail_msg("step %d: channel %d, %zu, %.*s, %.*s", (int)i, at.channel, at.since, (int)at.tool.n, at.tool.p, (int)at.parameter.n, at.parameter.p);
+    }
+    pn_parser_free(p);
+}
+
+static void test_places(void **state)
+{
+    static const place_step muse[] = {
+        {"", NULL, PN_CHANNEL_HEADER, 0, NULL, NULL}, {" to", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL}, {"=self", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL},
+        {NULL, "<|message|>", PN_CHANNEL_THOUGHT, 0, NULL, NULL}, {"Hm", NULL, PN_CHANNEL_THOUGHT, 2, NULL, NULL}, {" to", NULL, PN_CHANNEL_THOUGHT, 5, NULL, NULL},
+        {NULL, "<|eom|>", PN_CHANNEL_HEADER, 0, NULL, NULL}, {NULL, "<|start|>", PN_CHANNEL_HEADER, 0, NULL, NULL},
+        {"assistant to=commentary", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL}, {NULL, "<|message|>", PN_CHANNEL_COMMENTARY, 0, NULL, NULL},
+        {NULL, "<|eom|>", PN_CHANNEL_HEADER, 0, NULL, NULL}, {" to=f", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL},
+        {NULL, "<|message|>", PN_CHANNEL_CALL, 0, "f", NULL}, {"<atem:function_calls>\n<atem:invoke name=\"", NULL, PN_CHANNEL_CALL, 41, "f", NULL},
+        {"f.g\">\n", NULL, PN_CHANNEL_CALL, 47, "f.g", NULL}, {"<atem:parameter name=\"k\">v", NULL, PN_CHANNEL_ARGUMENT, 1, "f.g", "k"},
+        {"\xc3", NULL, PN_CHANNEL_ARGUMENT, 2, "f.g", "k"}, {"\xa9</atem:", NULL, PN_CHANNEL_ARGUMENT, 10, "f.g", "k"},
+        {"parameter>", NULL, PN_CHANNEL_CALL, SIZE_MAX, "f.g", NULL}, {NULL, "<|eom|>", PN_CHANNEL_HEADER, 0, NULL, NULL},
+        {" to=user", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL}, {NULL, "<|message|>", PN_CHANNEL_ANSWER, 0, NULL, NULL}, {"Hi <", NULL, PN_CHANNEL_ANSWER, 4, NULL, NULL},
+        {NULL, "<|eot|>", PN_CHANNEL_ENDED, 0, NULL, NULL}, {NULL, "<|start|>", PN_CHANNEL_HEADER, 0, NULL, NULL}, {"user", NULL, PN_CHANNEL_RAW, SIZE_MAX, NULL, NULL}};
+    static const place_step tail[] = {
+        {" to=user", NULL, PN_CHANNEL_HEADER, SIZE_MAX, NULL, NULL}, {NULL, "<|message|>", PN_CHANNEL_ANSWER, 0, NULL, NULL},
+        {"So <atem:function_calls>", NULL, PN_CHANNEL_CALL, SIZE_MAX, NULL, NULL}, {"<atem:invoke name=\"f\">", NULL, PN_CHANNEL_CALL, SIZE_MAX, "f", NULL},
+        {"<atem:parameter name=\"x\">12", NULL, PN_CHANNEL_ARGUMENT, 2, "f", "x"}};
+    static const place_step think[] = {
+        {"", NULL, PN_CHANNEL_ANSWER, 0, NULL, NULL}, {NULL, "<think>", PN_CHANNEL_THOUGHT, 0, NULL, NULL}, {"\nso", NULL, PN_CHANNEL_THOUGHT, 2, NULL, NULL},
+        {NULL, "</think>", PN_CHANNEL_ANSWER, 0, NULL, NULL}, {"\n\nHi", NULL, PN_CHANNEL_ANSWER, 2, NULL, NULL}, {NULL, "<tool_call>", PN_CHANNEL_CALL, 0, NULL, NULL},
+        {"{\"n", NULL, PN_CHANNEL_CALL, 3, NULL, NULL}, {NULL, "<|im_end|>", PN_CHANNEL_ENDED, SIZE_MAX, NULL, NULL}};
+    pn_tools *tools = two_tools();
+    check_places(PN_TEMPLATE_MUSE, NULL, muse, PN_COUNT(muse));
+    check_places(PN_TEMPLATE_MUSE, tools, tail, PN_COUNT(tail));
+    check_places(PN_TEMPLATE_QWEN3, NULL, think, PN_COUNT(think));
+    pn_tools_free(tools);
+}
+
+/* ---- nothing is held that cannot become markup ---- */
+
+static void expect_text(pn_parser *p, const char *put, const char *shown)
+{
+    record r;
+    record_init(&r);
+    assert_int_equal(pn_parser_put(p, put, strlen(put), NULL), PONDER_OK);
+    record_take(&r, p);
+    const char *got = r.text.n ? memchr(r.text.p, ' ', r.text.n) : NULL;
+    const size_t n = got ? r.text.n - (size_t)(got + 1 - r.text.p) : 0;
+    if (n != strlen(shown) || (n && memcmp(got + 1, shown, n) != 0)) fail_msg("\"%s\" gave \"%.*s\", not \"%s\"", put, (int)n, got ? got + 1 : "", shown);
+    pn_buf_free(&r.text);
+}
+
+static void test_early(void **state)
+{
+    static const struct { pn_template t; pn_parse_start start; bool tools; const char *steps[16][2]; } cases[] = {
+        {PN_TEMPLATE_MUSE, PN_PARSE_ANSWER, true, {{"Hello", "Hello"}, {" world", " world"}, {" <", " "}, {" b", "< b"}, {"<atem:f", ""}, {"oo", "<atem:foo"}, {" ", ""}, {"t", ""}, {"o=", ""}, {"x ", ""}, {"y", " to=x y"}}},
+        {PN_TEMPLATE_MUSE, PN_PARSE_THOUGHT, true, {{"a <atem:function_calls>", "a <atem:function_calls>"}, {"\n", ""}, {"\n", "\n"}, {"b", "\nb"}}},
+        {PN_TEMPLATE_MUSE, PN_PARSE_ANSWER, false, {{"<atem:function_calls>", "<atem:function_calls>"}, {"\xf0\x9f", ""}, {"\x8e\x89", "🎉"}}},
+        {PN_TEMPLATE_MUSE, PN_PARSE_ANSWER, true, {{"<atem:function_calls>", ""}, {"\n<atem:invoke name=\"", ""}, {"nobody\">", "<atem:function_calls>\n<atem:invoke name=\"nobody\">"}}},
+        {PN_TEMPLATE_MUSE, PN_PARSE_TURN, false, {{"t", ""}, {"h", "th"}, {"e", "e"}}},
+        {PN_TEMPLATE_QWEN3, PN_PARSE_TURN, false, {{"\n", ""}, {"Hi", "\nHi"}, {"\n", ""}, {"\n", "\n"}, {"x", "\nx"}, {"a<b", "a<b"}}},
+        {PN_TEMPLATE_QWEN3, PN_PARSE_THOUGHT, false, {{"\n", ""}, {"Hm", "Hm"}, {"\n\n", ""}, {"so", "\n\nso"}}},
+        {PN_TEMPLATE_LLAMA3_1, PN_PARSE_TURN, false, {{"Hi", "Hi"}, {"{\"name\": 1}", "{\"name\": 1}"}}},
+        {PN_TEMPLATE_LLAMA3_1, PN_PARSE_TURN, false, {{"{", ""}, {" \"na", ""}, {"tion\"", "{ \"nation\""}}},
+        {PN_TEMPLATE_GEMMA, PN_PARSE_TURN, false, {{" <", " <"}, {"\n", "\n"}}},
+    };
+    pn_tools *tools = two_tools();
+    for (size_t i = 0; i < PN_COUNT(cases); i++) {
+        const pn_parse_options o = {.kind = pn_parser_kind_of(cases[i].t), .template = cases[i].t, .start = cases[i].start, .tools = cases[i].tools ? tools : NULL};
+        pn_parser *p;
+        assert_int_equal(pn_parser_new(&p, &o, NULL, NULL), PONDER_OK);
+        all_markers_are_tokens(p);
+        for (size_t k = 0; k < PN_COUNT(cases[i].steps) && cases[i].steps[k][0]; k++) expect_text(p, cases[i].steps[k][0], cases[i].steps[k][1]);
+        pn_parser_free(p);
+    }
+    pn_tools_free(tools);
+}
+
+/* ---- clones, turns, ids ---- */
+
+static void test_clones(void **state)
+{
+    size_t i, bad = 0;
+    json_t *c;
+    json_array_foreach(golden, i, c) {
+        const stream s = open_stream(c, NULL);
+        record want, first;
+        if (s.text) run(&s, AS_TEXT, SIZE_MAX / 2, &want);
+        for (size_t cut = 0; s.text && cut <= s.n; cut++) {
+            pn_parser *p = parser_of(&s, false), *q;
+            record_init(&first);
+            pn_parser_put(p, s.text, cut, NULL);
+            assert_int_equal(pn_parser_clone(&q, p, NULL), PONDER_OK); /* with events not yet taken */
+            pn_parser_put(p, "something else", 14, NULL);
+            pn_parser_free(p);
+            record_take(&first, q);
+            pn_parser_put(q, s.text + cut, s.n - cut, NULL);
+            pn_parser_finish(q, NULL);
+            record_take(&first, q);
+            bad += !record_same(&want, &first);
+            pn_parser_free(q);
+            pn_buf_free(&first.text);
+        }
+        if (s.text) pn_buf_free(&want.text);
+        pn_tools_free(s.o.tools);
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* A turn that was given up leaves nothing behind; ids go on; a cut thought stays a thought. */
+static void test_turns(void **state)
+{
+    static const char call[] = " to=f<|message|><atem:function_calls><atem:invoke name=\"f\"></atem:invoke></atem:function_calls><|eot|>";
+    const pn_parse_options o = {.kind = PN_PARSER_MUSE, .template = PN_TEMPLATE_MUSE, .calls = 41};
+    pn_parser *p;
+    pn_parsed e;
+    assert_int_equal(pn_parser_new(&p, &o, NULL, NULL), PONDER_OK);
+    pn_parser_put(p, call, sizeof call - 1, NULL);
+    assert_true(pn_parser_next(p, &e) && e.kind == PN_PARSED_CALL && pn_str_eq(e.id, "call_42"));
+    pn_parser_put(p, " to=self<|message|>so <|st", 26, NULL);
+    pn_parser_begin(p, PN_PARSE_ANSWER);
+    pn_parser_put(p, "art|>x", 6, NULL);
+    while (pn_parser_next(p, &e) && e.kind != PN_PARSED_THOUGHT) {}
+    assert_true(pn_str_eq(e.text, "so"));
+    assert_true(pn_parser_next(p, &e) && e.kind == PN_PARSED_ANSWER && pn_str_eq(e.text, "art|>x"));
+    pn_parser_begin(p, PN_PARSE_THOUGHT);
+    pn_parser_put(p, "hm", 2, NULL);
+    pn_parser_finish(p, NULL);
+    pn_parser_put(p, "more", 4, NULL);
+    assert_true(pn_parser_next(p, &e) && e.kind == PN_PARSED_THOUGHT && pn_str_eq(e.text, "hmmore"));
+    assert_int_equal(pn_parser_calls(p), 42);
+    pn_parser_free(p);
+}
+
+/* ---- memory, stack, time ---- */
+
+static bool survives(const stream *s, counter *c)
+{
+    pn_parser *p, *q = NULL;
+    record r;
+    record_init(&r);
+    ponder_status st = pn_parser_new(&p, &s->o, s->a, NULL);
+    if (st == PONDER_OK) st = feed_pieces(p, s->text, s->n, 9, &r);
+    if (st == PONDER_OK) st = pn_parser_clone(&q, p, NULL);
+    if (st == PONDER_OK) st = pn_parser_finish(q, NULL);
+    const bool done = c->calls < c->fail_at;
+    assert_int_equal(st, done ? PONDER_OK : PONDER_E_NOMEM);
+    pn_parser_free(p);
+    pn_parser_free(q);
+    pn_buf_free(&r.text);
+    assert_int_equal(c->live, 0);
+    return done;
+}
+
+static void test_allocations(void **state)
+{
+    size_t i, rounds = 0;
+    json_t *c;
+    json_array_foreach(golden, i, c) {
+        stream s = open_stream(c, NULL);
+        counter k = {.fail_at = 1};
+        const ponder_alloc a = counter_alloc(&k);
+        s.a = &a;
+        for (bool done = !s.text; !done; rounds++) {
+            const size_t next = k.fail_at + 1;
+            done = survives(&s, &k);
+            k = (counter){.fail_at = next};
+        }
+        pn_tools_free(s.o.tools);
+    }
+    assert_true(rounds > 1000);
+}
+
+static void *all_streams(void *bad)
+{
+    size_t i;
+    json_t *c;
+    json_array_foreach(golden, i, c) {
+        const stream s = open_stream(c, NULL);
+        *(size_t *)bad += !golden_holds(c, &s);
+        pn_tools_free(s.o.tools);
+    }
+    return bad;
+}
+
+static void test_small_stack(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    skip();
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    skip();
+#endif
+#endif
+    size_t bad = 0;
+    pthread_t thread;
+    pthread_attr_t attr;
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, 64 << 10), 0);
+    assert_int_equal(pthread_create(&thread, &attr, all_streams, &bad), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attr);
+    assert_int_equal(bad, 0);
+}
+
+/* Streams made to be slow: each byte may cost a little, not what is before it. */
+static void test_long(void **state)
+{
+    enum { MOST = 1 << 19 };
+    static const struct { pn_template t; const char *opening, *again; } streams[] = {
+        {PN_TEMPLATE_MUSE, " to=user<|message|>", "<"}, {PN_TEMPLATE_MUSE, " to=user<|message|>", "<atem:function_calls>"},
+        {PN_TEMPLATE_MUSE, " to=user<|message|>", " to="}, {PN_TEMPLATE_MUSE, " to=self<|message|>", "\n"}, {PN_TEMPLATE_MUSE, " to=self<|message|>", " assistant"},
+        {PN_TEMPLATE_MUSE, " to=user<|message|><atem:function_calls><atem:invoke name=\"f\"><atem:parameter name=\"x\">", "<atem:invoke name=\"f\">"},
+        {PN_TEMPLATE_MUSE, " to=f<|message|>", "<atem:invoke name=\"f\">"}, {PN_TEMPLATE_MUSE, " to=f<|message|>", "<atem:invoke name=\"f\"><atem:parameter name=\"x\">"},
+        {PN_TEMPLATE_MUSE, " to=f<|message|><atem:invoke name=\"f\"><atem:parameter name=\"x\">", "</atem:parameter>\n"},
+        {PN_TEMPLATE_MUSE, " to=f<|message|><atem:invoke name=\"f\"><atem:parameter name=\"x\">", "</atem:parameter></atem:invoke>"},
+        {PN_TEMPLATE_MUSE, " to=f<|message|><atem:invoke name=\"f\">", "<atem:parameter name=\"x\">[</atem:parameter>"},
+        {PN_TEMPLATE_MUSE, " to=f<|message|><atem:invoke name=\"f\"></atem:invoke>", "\n"}, {PN_TEMPLATE_MUSE, " to=f<|message|>", "<"},
+        {PN_TEMPLATE_MUSE, "", "<|start|>"}, {PN_TEMPLATE_MUSE, "", " "}, {PN_TEMPLATE_MUSE, "", "<|start|>a"}, {PN_TEMPLATE_MUSE, "<|start|>user", "<|message|>"},
+        {PN_TEMPLATE_QWEN3, "<think>", "\n"}, {PN_TEMPLATE_QWEN3, "<think>a", "\n"}, {PN_TEMPLATE_QWEN3, "", "<tool_call>"}, {PN_TEMPLATE_QWEN3, "<tool_call>{\"", "</tool_call>"}, {PN_TEMPLATE_QWEN3, "", "<tool_call>{\"name\": \"f\"}"},
+        {PN_TEMPLATE_QWEN3, "", " "}, {PN_TEMPLATE_LLAMA3_1, "{\"name\": \"f\", ", "["}, {PN_TEMPLATE_LLAMA3_1, "", " "}, {PN_TEMPLATE_LLAMA3_1, "{", "\n"}, {PN_TEMPLATE_LLAMA3_1, "<|python_tag|>", "{"}};
+    pn_tools *tools = two_tools();
+    for (size_t i = 0; i < PN_COUNT(streams); i++) {
+        const pn_parse_options o = {.kind = pn_parser_kind_of(streams[i].t), .template = streams[i].t, .tools = tools};
+        const size_t n = strlen(streams[i].again);
+        pn_parser *p;
+        record r;
+        record_init(&r);
+        assert_int_equal(pn_parser_new(&p, &o, NULL, NULL), PONDER_OK);
+        const clock_t from = clock();
+        assert_int_equal(pn_parser_put(p, streams[i].opening, strlen(streams[i].opening), NULL), PONDER_OK);
+        for (size_t fed = 0; fed < MOST; fed += n) {
+            assert_int_equal(pn_parser_put(p, streams[i].again, n, NULL), PONDER_OK);
+            record_take(&r, p);
+        }
+        assert_int_equal(pn_parser_finish(p, NULL), PONDER_OK);
+        const double seconds = (double)(clock() - from) / CLOCKS_PER_SEC;
+        if (seconds > 5) fail_msg("%s ... %s: %.1f s", streams[i].opening, streams[i].again, seconds);
+        if (getenv("PONDER_TEST_LONG")) printf("%6.3f s %s ... %s\n", seconds, streams[i].opening, streams[i].again);
+        pn_parser_free(p);
+        pn_buf_free(&r.text);
+    }
+    pn_tools_free(tools);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_splits), cmocka_unit_test(test_thought_tokens),
-                                       cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden), cmocka_unit_test(test_splits), cmocka_unit_test(test_thought_tokens), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_places), cmocka_unit_test(test_early), cmocka_unit_test(test_clones), cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_allocations), cmocka_unit_test(test_small_stack), cmocka_unit_test(test_long),
+    };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -1,4 +1,4 @@
-"""Seeds for the targets gguf, safetensors and wav: python make_files.py
+"""Seeds for the targets gguf, safetensors, wav and parse: python make_files.py
 
 Tiny models (width 8, zero weights) of each architecture with every kind of key and tensor that the readers look at.
 """
@@ -153,6 +153,22 @@ def wav(name, tag, channels, rate, bits, data, extra=b"", ident=b"RIFF", size=No
     (HERE / "wav" / name).write_bytes(ident + struct.pack("<I", len(body) if ident == b"RIFF" else 0xffffffff) + body)
 
 
+def make_parse():
+    """The golden streams, as text and as tokens, with and without tools; definitions of tools; a host's calls."""
+    families = {"muse": 0, "qwen3": 1, "qwen2.5": 1, "llama3.1": 2, "gemma": 3, "": 3}
+    streams = json.loads((HERE / "../../data/chat/streams.json").read_text())
+    inputs = []
+    for i, c in enumerate(c for c in streams if "in" in c):
+        how = families[c.get("template", "muse")] | {"thought": 4, "answer": 8}.get(c.get("start"), 0) | (16 if "tools" in c else 0)
+        inputs.append(bytes([how | (32 if i % 2 else 0), i % 40]) + c["in"].encode())
+    for c in (c for c in streams if "tools" in c):
+        inputs.append(bytes([64, 0]) + json.dumps(c["tools"]).encode())
+    inputs.append(bytes([64, 0]) + b'[{"id": "1", "function": {"name": "f", "arguments": "{\\"x\\": 1}"}}, {"name": "g", "arguments": {"y": [1.5, null]}}]')
+    (HERE / "parse").mkdir(exist_ok=True)
+    for i, data in enumerate(inputs):
+        (HERE / "parse" / f"stream-{i:03d}").write_bytes(data)
+
+
 def make_wav():
     codes = bytes((i * 37 + i // 7 * 11) % 256 for i in range(384))
     for bits in 8, 16, 24, 32:
@@ -205,3 +221,4 @@ make_gguf()
 make_safetensors()
 make_json()
 make_wav()
+make_parse()
