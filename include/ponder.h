@@ -127,6 +127,10 @@ enum {
     PONDER_P_KV_TYPE = 107,       /* str: "f32", "f16" or "q8_0": the key-value store */
     PONDER_P_TOKENIZER = 108,     /* str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's */
     PONDER_P_SEQUENCES = 109,     /* i64: most sequences in one step */
+    PONDER_P_PROJECTOR = 110,     /* str: path of a GGUF with the model's image and audio towers (an "mmproj" file) */
+    PONDER_P_TOWERS = 111,        /* i64: 0 leaves the towers of a folder unread: no images and no sound, less memory */
+    PONDER_P_MEDIA_CACHE = 112,   /* i64: bytes of encoded images and sounds kept, so that the same one is encoded once */
+    PONDER_P_IMAGE_TOKENS = 113,  /* i64: most tokens a picture takes; 0: the model's own limit */
     /* session: read when a session is made; those marked * may also be set later with ponder_session_configure */
     PONDER_P_CONTEXT = 200,       /* i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows */
     PONDER_P_MAX_TOKENS = 201,    /* i64*: most tokens one generate produces; 0: until the context is full */
@@ -143,7 +147,15 @@ enum {
     PONDER_P_STOP = 212,          /* str*: adds a stop string; "" forgets all. No byte of it or after it is reported */
     PONDER_P_TEMPLATE = 213,      /* str: "muse", "chatml", "gemma" or "llama3"; "" recognises the file's own template */
     PONDER_P_EFFORT = 214,        /* str*: reasoning strength as the template knows it: low, medium, high, xhigh, or a number; "" unsaid */
-    PONDER_P_IGNORE_EOS = 215     /* i64*: 1 goes on after an end token (benchmarks) */
+    PONDER_P_IGNORE_EOS = 215,    /* i64*: 1 goes on after an end token (benchmarks) */
+    PONDER_P_SCHEMA = 216,        /* str*: JSON Schema that binds the answer (never the thought); "": none. doc/structured-output.md */
+    PONDER_P_REGEX = 217,         /* str*: regular expression that binds the answer; "": none */
+    PONDER_P_STRICT_TOOLS = 218,  /* i64*: 1 binds the arguments of tool calls to the tools' schemas */
+    PONDER_P_LOOK_CLOSER = 219,   /* i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself */
+    /* media: read when an image or a sound is opened */
+    PONDER_P_ALPHA = 300,         /* str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white */
+    PONDER_P_MAX_PIXELS = 301,    /* i64: largest picture that is decoded, in pixels */
+    PONDER_P_MAX_SECONDS = 302    /* i64: longest sound that is decoded */
 };
 
 enum { PONDER_TYPE_I64 = 1, PONDER_TYPE_F64 = 2, PONDER_TYPE_STR = 3 };
@@ -228,6 +240,8 @@ typedef struct ponder_plan {
     uint64_t kv_bytes_fixed;  /* key-value bytes of the sliding layers, a sequence of any length beyond the window */
     uint64_t session_bytes;   /* key-value bytes a session of PONDER_P_CONTEXT tokens reserves */
     uint64_t peak_bytes;      /* resident memory at its highest: loading, or running one such session */
+    uint64_t tower_bytes;     /* of weight_bytes, the image and audio towers */
+    uint64_t encode_bytes;    /* working memory while the largest picture is encoded; not in peak_bytes */
 } ponder_plan;
 PONDER_API ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_config *config);
 
@@ -246,6 +260,11 @@ enum {
     PONDER_INFO_PREFILLED = 12,     /* i64: prompt tokens computed (a fork or a rewind adds none) */
     PONDER_INFO_WINDOW = 13,        /* i64: sliding window in tokens, 0: none */
     PONDER_INFO_CPU = 14,           /* i64: kernel levels in use, as PONDER_P_CPU_MASK */
+    PONDER_INFO_IMAGES = 15,        /* i64: 1: it sees images and videos */
+    PONDER_INFO_SOUNDS = 16,        /* i64: 1: it hears */
+    PONDER_INFO_ENCODED = 17,       /* i64: images, frame pairs and sounds encoded so far (not found in the cache) */
+    PONDER_INFO_MEDIA_BYTES = 18,   /* i64: bytes in the cache of encoded media */
+    PONDER_INFO_SAMPLE_RATE = 19,   /* i64: samples a second of the audio tower; 0: none */
     PONDER_INFO_ARCHITECTURE = 100, /* str: "llama", "muse-glimmer", ... */
     PONDER_INFO_NAME = 101,         /* str: as the file says; may be empty */
     PONDER_INFO_TYPE = 102,         /* str: the most common weight type, "Q4_1" */
@@ -287,6 +306,81 @@ PONDER_API ponder_status ponder_detokenize(ponder_tokenizer *tokenizer, const in
 PONDER_API ponder_status ponder_render(const char *template_name, const char *json, size_t bytes, char *text, size_t cap,
                                        size_t *n, ponder_error *error);
 
+/* ==== parsing what a model writes ========================================================================== */
+
+typedef struct ponder_event ponder_event;
+typedef struct ponder_parser ponder_parser;
+
+/* A parser of raw text in a template's form: "muse", "chatml", "qwen3", ...; sessions use the same one. `tools_json` (may be
+ * NULL): the tool definitions, as ponder_session_tools takes them, which give arguments their types. PONDER_E_UNKNOWN: no
+ * such template. */
+PONDER_API ponder_status ponder_parser_new(ponder_parser **out, const char *template_name, const char *tools_json, size_t bytes,
+                                           ponder_config *config);
+PONDER_API void ponder_parser_free(ponder_parser *parser);
+/* The next bytes of the stream, in any split. NULL with 0 bytes: the stream ends here. */
+PONDER_API ponder_status ponder_parser_feed(ponder_parser *parser, const char *text, size_t bytes);
+/* The next event: kind, text, name as in ponder_event (the rest is 0). PONDER_MORE: none until more is fed. */
+PONDER_API ponder_status ponder_parser_next(ponder_parser *parser, ponder_event *event);
+
+/* ==== images and sounds ==================================================================================== */
+
+/* A picture, decoded: 8-bit RGB, upright (EXIF orientation applied). Immutable; sessions keep it alive; any thread. */
+typedef struct ponder_image ponder_image;
+/* A sound, decoded: channels averaged, brought to 24,000 samples a second, which is what models hear. Immutable; any thread. */
+typedef struct ponder_sound ponder_sound;
+
+enum { PONDER_RGB = 1, PONDER_RGBA = 2 };
+
+/* Pixels that the host holds; read during the call only. */
+typedef struct ponder_view {
+    size_t size;            /* sizeof(ponder_view) */
+    const uint8_t *pixels;  /* [height][stride] bytes; a pixel is R, G, B (and A) */
+    uint32_t width, height;
+    size_t stride;          /* bytes from row to row */
+    int32_t format;         /* PONDER_RGB or PONDER_RGBA */
+    int32_t reserved;       /* 0 */
+} ponder_view;
+
+/* PNG or JPEG, by its content. PONDER_E_FORMAT: not a whole, valid picture; PONDER_E_RANGE: more than PONDER_P_MAX_PIXELS;
+ * PONDER_E_UNSUPPORTED: another format, or this build lacks libpng or libjpeg; the text says which. */
+PONDER_API ponder_status ponder_image_open(ponder_image **out, const char *path, ponder_config *config);
+PONDER_API ponder_status ponder_image_open_memory(ponder_image **out, const void *bytes, size_t n, ponder_config *config);
+PONDER_API ponder_status ponder_image_open_view(ponder_image **out, const ponder_view *view, ponder_config *config);
+/* A part of it at full resolution, to look closer: w x h pixels from (x, y). PONDER_E_RANGE: not inside the picture. */
+PONDER_API ponder_status ponder_image_crop(ponder_image **out, ponder_image *image, uint32_t x, uint32_t y, uint32_t w, uint32_t h,
+                                           ponder_config *config);
+PONDER_API void ponder_image_free(ponder_image *image);
+PONDER_API ponder_status ponder_image_size(const ponder_image *image, uint32_t *width, uint32_t *height);
+/* [height][width][3] bytes. */
+PONDER_API ponder_status ponder_image_pixels(const ponder_image *image, uint8_t *rgb, size_t cap, size_t *n);
+PONDER_API ponder_status ponder_image_save_png(const ponder_image *image, const char *path, ponder_config *config);
+/* Models name places in a picture by numbers from 0 to 1000 across and down. Pixels to those, and back; x and y are edges
+ * between pixels, 0..width and 0..height. */
+PONDER_API ponder_status ponder_image_to_model(const ponder_image *image, double x, double y, double *model_x, double *model_y);
+PONDER_API ponder_status ponder_image_from_model(const ponder_image *image, double model_x, double model_y, double *x, double *y);
+/* A copy with an outline round each box: boxes[n][4] are x_min, y_min, x_max, y_max in 0..1000, as models write them. */
+PONDER_API ponder_status ponder_image_outline(ponder_image **out, ponder_image *image, const double *boxes, size_t n, ponder_config *config);
+/* Tokens that a picture of this size takes in a prompt, start and end marks included; nothing is encoded. Any thread.
+ * PONDER_E_UNSUPPORTED: the model sees no images. */
+PONDER_API ponder_status ponder_model_image_tokens(ponder_model *model, uint32_t width, uint32_t height, size_t *n, ponder_error *error);
+
+/* Samples that the host holds, interleaved; read during the call only. */
+typedef struct ponder_samples {
+    size_t size;            /* sizeof(ponder_samples) */
+    const float *samples;   /* [frames][channels], -1..1 */
+    size_t frames;
+    uint32_t rate;          /* frames a second */
+    uint32_t channels;
+} ponder_samples;
+
+/* A WAV file: PCM of 8, 16, 24 or 32 bits or floats, any rate, any number of channels (they are averaged). */
+PONDER_API ponder_status ponder_sound_open(ponder_sound **out, const char *path, ponder_config *config);
+PONDER_API ponder_status ponder_sound_open_memory(ponder_sound **out, const void *bytes, size_t n, ponder_config *config);
+PONDER_API ponder_status ponder_sound_open_samples(ponder_sound **out, const ponder_samples *samples, ponder_config *config);
+PONDER_API void ponder_sound_free(ponder_sound *sound);
+/* Tokens that a sound of this many frames at this rate takes, marks included. PONDER_E_UNSUPPORTED: the model does not hear. */
+PONDER_API ponder_status ponder_model_sound_tokens(ponder_model *model, uint64_t frames, uint32_t rate, size_t *n, ponder_error *error);
+
 /* ==== session ============================================================================================= */
 
 typedef struct ponder_session ponder_session;
@@ -306,6 +400,32 @@ PONDER_API ponder_status ponder_session_bias(ponder_session *session, int32_t to
  * control token. Rendered at the next generate. PONDER_E_UNSUPPORTED: the model's template is unknown (use
  * ponder_session_prompt) or the model has no tokenizer. */
 PONDER_API ponder_status ponder_session_add(ponder_session *session, const char *role, const char *text, size_t bytes);
+/* Parts of the next message, before the text that ponder_session_add then gives: text, pictures, videos and sounds in any
+ * order. They are encoded when they are needed (generate, step, prefill), each once for the model: the same content again
+ * costs nothing while the cache holds it. PONDER_E_UNSUPPORTED: the model or its template takes no such part. */
+PONDER_API ponder_status ponder_session_attach_text(ponder_session *session, const char *text, size_t bytes);
+PONDER_API ponder_status ponder_session_attach_image(ponder_session *session, ponder_image *image);
+/* Frames of one video in order, all of one size, with the second at which each is shown. The reference takes two frames a second;
+ * two neighbours make one group. */
+PONDER_API ponder_status ponder_session_attach_video(ponder_session *session, ponder_image *const *frames, const double *seconds, size_t n);
+PONDER_API ponder_status ponder_session_attach_sound(ponder_session *session, ponder_sound *sound);
+/* A sound that is still being recorded: the first call opens a user message, each appends samples (rate and channels may
+ * not change), ponder_session_add(session, "user", ...) ends it. Whole tokens may be computed while more arrives:
+ * ponder_session_prefill. The rows are the same as those of the sound in one piece. */
+PONDER_API ponder_status ponder_session_listen(ponder_session *session, const ponder_samples *samples);
+/* Rows that the attached parts (all that were added and not yet generated from) put in the place of their tokens, in order:
+ * [n / width][width] floats after the model's norm of its input; cap and *n in floats. Encodes what is missing. */
+PONDER_API ponder_status ponder_session_features(ponder_session *session, float *rows, size_t cap, size_t *n);
+/* Computes what was added without generating, for about max_us microseconds as ponder_session_step does (UINT64_MAX: all of
+ * it). PONDER_MORE: something is left. The messages are still open: more may be added to the turn. */
+PONDER_API ponder_status ponder_session_prefill(ponder_session *session, uint64_t max_us);
+
+/* Tools that the model may call: a JSON list of {"type": "function", "function": {"name", "description", "parameters"}} or
+ * of the inner objects; "" takes them back. Before the first message of a conversation. PONDER_E_FORMAT names the tool. */
+PONDER_API ponder_status ponder_session_tools(ponder_session *session, const char *json, size_t bytes);
+/* The result of a call, for the next turn; parts attached before belong to it. `name` and the order as in the calls. */
+PONDER_API ponder_status ponder_session_add_result(ponder_session *session, const char *name, const char *text, size_t bytes);
+
 /* Adds raw prompt text, tokenised with the PONDER_TOKENIZE_* flags. */
 PONDER_API ponder_status ponder_session_prompt(ponder_session *session, const char *text, size_t bytes, uint32_t flags);
 /* Adds raw token ids. PONDER_E_RANGE: an id outside the vocabulary. */
@@ -315,8 +435,9 @@ enum {
     PONDER_EVENT_THOUGHT = 1,    /* private reasoning */
     PONDER_EVENT_COMMENTARY = 2, /* text for the user in the middle of a turn */
     PONDER_EVENT_ANSWER = 3,     /* text of the answer */
-    PONDER_EVENT_TOOL_CALL = 4,  /* reserved */
-    PONDER_EVENT_DONE = 5        /* the last event of a turn */
+    PONDER_EVENT_TOOL_CALL = 4,  /* a whole call: `name`, and its arguments as a JSON object in `text` */
+    PONDER_EVENT_DONE = 5,       /* the last event of a turn */
+    PONDER_EVENT_RAW = 6         /* what the model wrote where a call or a header should be: not lost, not understood */
 };
 enum {
     PONDER_END_NONE = 0,
@@ -331,7 +452,7 @@ typedef struct ponder_token_prob {
     int32_t token;
     float logprob; /* natural logarithm, of the distribution before temperature and penalties */
 } ponder_token_prob;
-typedef struct ponder_event {
+struct ponder_event {
     size_t size;              /* sizeof(ponder_event) */
     int32_t kind;             /* PONDER_EVENT_* */
     int32_t end;              /* DONE: PONDER_END_* */
@@ -345,7 +466,11 @@ typedef struct ponder_event {
     uint64_t reused_tokens;   /* DONE: tokens that were there already */
     uint64_t output_tokens;   /* DONE: tokens generated, the ending one included */
     uint64_t prefill_us, decode_us; /* DONE: microseconds to the first token, and after it */
-} ponder_event;
+    const char *name;         /* TOOL_CALL: the function as the model addressed it, not NUL-terminated; life as text */
+    size_t name_bytes;
+    uint64_t thought_tokens;  /* DONE: of output_tokens, those of private reasoning */
+    uint64_t calls;           /* DONE: tool calls of this turn */
+};
 
 /* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on
  * other handles, but on this session only ponder_session_cancel. */
@@ -359,6 +484,14 @@ PONDER_API ponder_status ponder_session_generate(ponder_session *session, ponder
  * work, a quarter of a millisecond), then PONDER_MORE, or PONDER_OK with the next event. After DONE the next call begins
  * another turn. Any mix of steps and slices gives the same bytes as one generate. */
 PONDER_API ponder_status ponder_session_step(ponder_session *session, uint64_t max_us, ponder_event *event);
+/* Answers one tool call of the turn that just ended, by ponder_session_add_result on the session (parts may be attached
+ * first). Called between turns, on the calling thread; it may use the session, but not generate. Non-zero: the loop ends. */
+typedef int32_t (*ponder_on_call)(void *user, ponder_session *session, const ponder_event *call);
+/* Generates, has the calls answered, and generates again, until a turn without calls: at most `rounds` turns. A call that
+ * on_call leaves without a result gets an empty one. PONDER_MORE: the rounds are used up, the last calls are not answered;
+ * PONDER_E_CANCELLED: on_call said stop. */
+PONDER_API ponder_status ponder_session_run(ponder_session *session, ponder_on_event on_event, ponder_on_call on_call, void *user,
+                                            uint32_t rounds);
 /* Ends the running generate or step soon (within one piece of work). Any thread, any time while the session lives; without
  * a turn under way it does nothing. The session stays usable. */
 PONDER_API void ponder_session_cancel(ponder_session *session);

@@ -28,6 +28,8 @@ type EventKind int32
 
 type End int32
 
+type PixelFormat int32
+
 type Status int32
 
 const OK Status = 0
@@ -86,6 +88,14 @@ const ParamTokenizer Param = 108 // str: path of a tokenizer.json, a tiktoken ra
 
 const ParamSequences Param = 109 // i64: most sequences in one step
 
+const ParamProjector Param = 110 // str: path of a GGUF with the model's image and audio towers (an "mmproj" file)
+
+const ParamTowers Param = 111 // i64: 0 leaves the towers of a folder unread: no images and no sound, less memory
+
+const ParamMediaCache Param = 112 // i64: bytes of encoded images and sounds kept, so that the same one is encoded once
+
+const ParamImageTokens Param = 113 // i64: most tokens a picture takes; 0: the model's own limit
+
 const ParamContext Param = 200 // i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows
 
 const ParamMaxTokens Param = 201 // i64*: most tokens one generate produces; 0: until the context is full
@@ -117,6 +127,20 @@ const ParamTemplate Param = 213 // str: "muse", "chatml", "gemma" or "llama3"; "
 const ParamEffort Param = 214 // str*: reasoning strength as the template knows it: low, medium, high, xhigh, or a number; "" unsaid
 
 const ParamIgnoreEOS Param = 215 // i64*: 1 goes on after an end token (benchmarks)
+
+const ParamSchema Param = 216 // str*: JSON Schema that binds the answer (never the thought); "": none. doc/structured-output.md
+
+const ParamRegex Param = 217 // str*: regular expression that binds the answer; "": none
+
+const ParamStrictTools Param = 218 // i64*: 1 binds the arguments of tool calls to the tools' schemas
+
+const ParamLookCloser Param = 219 // i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself
+
+const ParamAlpha Param = 300 // str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white
+
+const ParamMaxPixels Param = 301 // i64: largest picture that is decoded, in pixels
+
+const ParamMaxSeconds Param = 302 // i64: longest sound that is decoded
 
 const TypeI64 ParamType = 1
 
@@ -152,6 +176,16 @@ const InfoWindow Info = 13 // i64: sliding window in tokens, 0: none
 
 const InfoCPU Info = 14 // i64: kernel levels in use, as PONDER_P_CPU_MASK
 
+const InfoImages Info = 15 // i64: 1: it sees images and videos
+
+const InfoSounds Info = 16 // i64: 1: it hears
+
+const InfoEncoded Info = 17 // i64: images, frame pairs and sounds encoded so far (not found in the cache)
+
+const InfoMediaBytes Info = 18 // i64: bytes in the cache of encoded media
+
+const InfoSampleRate Info = 19 // i64: samples a second of the audio tower; 0: none
+
 const InfoArchitecture Info = 100 // str: "llama", "muse-glimmer", ...
 
 const InfoName Info = 101 // str: as the file says; may be empty
@@ -166,15 +200,21 @@ const TokenizeSpecial TokenizeFlags = 1 // special tokens in the text become the
 
 const TokenizeBOS TokenizeFlags = 2 // the begin token first, where the model wants one
 
+const FormatRGB PixelFormat = 1
+
+const FormatRGBA PixelFormat = 2
+
 const EventThought EventKind = 1 // private reasoning
 
 const EventCommentary EventKind = 2 // text for the user in the middle of a turn
 
 const EventAnswer EventKind = 3 // text of the answer
 
-const EventToolCall EventKind = 4 // reserved
+const EventToolCall EventKind = 4 // a whole call: `name`, and its arguments as a JSON object in `text`
 
 const EventDone EventKind = 5 // the last event of a turn
+
+const EventRaw EventKind = 6 // what the model wrote where a call or a header should be: not lost, not understood
 
 const EndNone End = 0
 
@@ -201,9 +241,11 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_runner-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_param_info-96]
 	_ = [1]struct{}{}[C.sizeof_ponder_source-32]
-	_ = [1]struct{}{}[C.sizeof_ponder_plan-72]
+	_ = [1]struct{}{}[C.sizeof_ponder_plan-88]
+	_ = [1]struct{}{}[C.sizeof_ponder_view-40]
+	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
-	_ = [1]struct{}{}[C.sizeof_ponder_event-96]
+	_ = [1]struct{}{}[C.sizeof_ponder_event-128]
 	_ = [1]struct{}{}[C.sizeof_ponder_eval-32]
 )
 
@@ -223,6 +265,10 @@ var Params = []struct {
 	{ParamKVType, "kv_type", TypeStr},
 	{ParamTokenizer, "tokenizer", TypeStr},
 	{ParamSequences, "sequences", TypeI64},
+	{ParamProjector, "projector", TypeStr},
+	{ParamTowers, "towers", TypeI64},
+	{ParamMediaCache, "media_cache", TypeI64},
+	{ParamImageTokens, "image_tokens", TypeI64},
 	{ParamContext, "context", TypeI64},
 	{ParamMaxTokens, "max_tokens", TypeI64},
 	{ParamSeed, "seed", TypeI64},
@@ -239,6 +285,13 @@ var Params = []struct {
 	{ParamTemplate, "template", TypeStr},
 	{ParamEffort, "effort", TypeStr},
 	{ParamIgnoreEOS, "ignore_eos", TypeI64},
+	{ParamSchema, "schema", TypeStr},
+	{ParamRegex, "regex", TypeStr},
+	{ParamStrictTools, "strict_tools", TypeI64},
+	{ParamLookCloser, "look_closer", TypeI64},
+	{ParamAlpha, "alpha", TypeStr},
+	{ParamMaxPixels, "max_pixels", TypeI64},
+	{ParamMaxSeconds, "max_seconds", TypeI64},
 }
 
 // SetThreads: Threads of the engine, the caller's included; 0: one a core; 1: the caller's alone.
@@ -289,6 +342,26 @@ func (c *Config) SetTokenizer(value string) error {
 // SetSequences: Most sequences in one step.
 func (c *Config) SetSequences(value int64) error {
 	return c.setI64(ParamSequences, value)
+}
+
+// SetProjector: Path of a GGUF with the model's image and audio towers (an "mmproj" file).
+func (c *Config) SetProjector(value string) error {
+	return c.setStr(ParamProjector, value)
+}
+
+// SetTowers: 0 leaves the towers of a folder unread: no images and no sound, less memory.
+func (c *Config) SetTowers(value int64) error {
+	return c.setI64(ParamTowers, value)
+}
+
+// SetMediaCache: Bytes of encoded images and sounds kept, so that the same one is encoded once.
+func (c *Config) SetMediaCache(value int64) error {
+	return c.setI64(ParamMediaCache, value)
+}
+
+// SetImageTokens: Most tokens a picture takes; 0: the model's own limit.
+func (c *Config) SetImageTokens(value int64) error {
+	return c.setI64(ParamImageTokens, value)
 }
 
 // SetContext: Tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows.
@@ -369,6 +442,41 @@ func (c *Config) SetEffort(value string) error {
 // SetIgnoreEOS: 1 goes on after an end token (benchmarks). May change later (Session.configure).
 func (c *Config) SetIgnoreEOS(value int64) error {
 	return c.setI64(ParamIgnoreEOS, value)
+}
+
+// SetSchema: JSON Schema that binds the answer (never the thought); "": none. doc/structured-output.md. May change later (Session.configure).
+func (c *Config) SetSchema(value string) error {
+	return c.setStr(ParamSchema, value)
+}
+
+// SetRegex: Regular expression that binds the answer; "": none. May change later (Session.configure).
+func (c *Config) SetRegex(value string) error {
+	return c.setStr(ParamRegex, value)
+}
+
+// SetStrictTools: 1 binds the arguments of tool calls to the tools' schemas. May change later (Session.configure).
+func (c *Config) SetStrictTools(value int64) error {
+	return c.setI64(ParamStrictTools, value)
+}
+
+// SetLookCloser: 1 offers the model the tool image.zoom, which ponder_session_run answers itself. May change later (Session.configure).
+func (c *Config) SetLookCloser(value int64) error {
+	return c.setI64(ParamLookCloser, value)
+}
+
+// SetAlpha: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white.
+func (c *Config) SetAlpha(value string) error {
+	return c.setStr(ParamAlpha, value)
+}
+
+// SetMaxPixels: Largest picture that is decoded, in pixels.
+func (c *Config) SetMaxPixels(value int64) error {
+	return c.setI64(ParamMaxPixels, value)
+}
+
+// SetMaxSeconds: Longest sound that is decoded.
+func (c *Config) SetMaxSeconds(value int64) error {
+	return c.setI64(ParamMaxSeconds, value)
 }
 
 func cVersion() uint32 {
@@ -483,6 +591,90 @@ func cRender(templateName *C.char, json *C.char, bytes int, text *C.char, cap in
 	return Status(C.ponder_render(templateName, json, C.size_t(bytes), text, C.size_t(cap), n, error))
 }
 
+func cParserNew(out **C.ponder_parser, templateName *C.char, toolsJson *C.char, bytes int, config *C.ponder_config) Status {
+	return Status(C.ponder_parser_new(out, templateName, toolsJson, C.size_t(bytes), config))
+}
+
+func cParserFree(parser *C.ponder_parser) {
+	C.ponder_parser_free(parser)
+}
+
+func cParserFeed(parser *C.ponder_parser, text *C.char, bytes int) Status {
+	return Status(C.ponder_parser_feed(parser, text, C.size_t(bytes)))
+}
+
+func cParserNext(parser *C.ponder_parser, event *C.ponder_event) Status {
+	return Status(C.ponder_parser_next(parser, event))
+}
+
+func cImageOpen(out **C.ponder_image, path *C.char, config *C.ponder_config) Status {
+	return Status(C.ponder_image_open(out, path, config))
+}
+
+func cImageOpenMemory(out **C.ponder_image, bytes unsafe.Pointer, n int, config *C.ponder_config) Status {
+	return Status(C.ponder_image_open_memory(out, bytes, C.size_t(n), config))
+}
+
+func cImageOpenView(out **C.ponder_image, view *C.ponder_view, config *C.ponder_config) Status {
+	return Status(C.ponder_image_open_view(out, view, config))
+}
+
+func cImageCrop(out **C.ponder_image, image *C.ponder_image, x uint32, y uint32, w uint32, h uint32, config *C.ponder_config) Status {
+	return Status(C.ponder_image_crop(out, image, C.uint32_t(x), C.uint32_t(y), C.uint32_t(w), C.uint32_t(h), config))
+}
+
+func cImageFree(image *C.ponder_image) {
+	C.ponder_image_free(image)
+}
+
+func cImageSize(image *C.ponder_image, width *C.uint32_t, height *C.uint32_t) Status {
+	return Status(C.ponder_image_size(image, width, height))
+}
+
+func cImagePixels(image *C.ponder_image, rgb *C.uint8_t, cap int, n *C.size_t) Status {
+	return Status(C.ponder_image_pixels(image, rgb, C.size_t(cap), n))
+}
+
+func cImageSavePng(image *C.ponder_image, path *C.char, config *C.ponder_config) Status {
+	return Status(C.ponder_image_save_png(image, path, config))
+}
+
+func cImageToModel(image *C.ponder_image, x float64, y float64, modelX *C.double, modelY *C.double) Status {
+	return Status(C.ponder_image_to_model(image, C.double(x), C.double(y), modelX, modelY))
+}
+
+func cImageFromModel(image *C.ponder_image, modelX float64, modelY float64, x *C.double, y *C.double) Status {
+	return Status(C.ponder_image_from_model(image, C.double(modelX), C.double(modelY), x, y))
+}
+
+func cImageOutline(out **C.ponder_image, image *C.ponder_image, boxes *C.double, n int, config *C.ponder_config) Status {
+	return Status(C.ponder_image_outline(out, image, boxes, C.size_t(n), config))
+}
+
+func cModelImageTokens(model *C.ponder_model, width uint32, height uint32, n *C.size_t, error *C.ponder_error) Status {
+	return Status(C.ponder_model_image_tokens(model, C.uint32_t(width), C.uint32_t(height), n, error))
+}
+
+func cSoundOpen(out **C.ponder_sound, path *C.char, config *C.ponder_config) Status {
+	return Status(C.ponder_sound_open(out, path, config))
+}
+
+func cSoundOpenMemory(out **C.ponder_sound, bytes unsafe.Pointer, n int, config *C.ponder_config) Status {
+	return Status(C.ponder_sound_open_memory(out, bytes, C.size_t(n), config))
+}
+
+func cSoundOpenSamples(out **C.ponder_sound, samples *C.ponder_samples, config *C.ponder_config) Status {
+	return Status(C.ponder_sound_open_samples(out, samples, config))
+}
+
+func cSoundFree(sound *C.ponder_sound) {
+	C.ponder_sound_free(sound)
+}
+
+func cModelSoundTokens(model *C.ponder_model, frames uint64, rate uint32, n *C.size_t, error *C.ponder_error) Status {
+	return Status(C.ponder_model_sound_tokens(model, C.uint64_t(frames), C.uint32_t(rate), n, error))
+}
+
 func cSessionNew(out **C.ponder_session, model *C.ponder_model, config *C.ponder_config) Status {
 	return Status(C.ponder_session_new(out, model, config))
 }
@@ -507,6 +699,42 @@ func cSessionAdd(session *C.ponder_session, role *C.char, text *C.char, bytes in
 	return Status(C.ponder_session_add(session, role, text, C.size_t(bytes)))
 }
 
+func cSessionAttachText(session *C.ponder_session, text *C.char, bytes int) Status {
+	return Status(C.ponder_session_attach_text(session, text, C.size_t(bytes)))
+}
+
+func cSessionAttachImage(session *C.ponder_session, image *C.ponder_image) Status {
+	return Status(C.ponder_session_attach_image(session, image))
+}
+
+func cSessionAttachVideo(session *C.ponder_session, frames **C.ponder_image, seconds *C.double, n int) Status {
+	return Status(C.ponder_session_attach_video(session, frames, seconds, C.size_t(n)))
+}
+
+func cSessionAttachSound(session *C.ponder_session, sound *C.ponder_sound) Status {
+	return Status(C.ponder_session_attach_sound(session, sound))
+}
+
+func cSessionListen(session *C.ponder_session, samples *C.ponder_samples) Status {
+	return Status(C.ponder_session_listen(session, samples))
+}
+
+func cSessionFeatures(session *C.ponder_session, rows *C.float, cap int, n *C.size_t) Status {
+	return Status(C.ponder_session_features(session, rows, C.size_t(cap), n))
+}
+
+func cSessionPrefill(session *C.ponder_session, maxUs uint64) Status {
+	return Status(C.ponder_session_prefill(session, C.uint64_t(maxUs)))
+}
+
+func cSessionTools(session *C.ponder_session, json *C.char, bytes int) Status {
+	return Status(C.ponder_session_tools(session, json, C.size_t(bytes)))
+}
+
+func cSessionAddResult(session *C.ponder_session, name *C.char, text *C.char, bytes int) Status {
+	return Status(C.ponder_session_add_result(session, name, text, C.size_t(bytes)))
+}
+
 func cSessionPrompt(session *C.ponder_session, text *C.char, bytes int, flags uint32) Status {
 	return Status(C.ponder_session_prompt(session, text, C.size_t(bytes), C.uint32_t(flags)))
 }
@@ -521,6 +749,10 @@ func cSessionGenerate(session *C.ponder_session, onEvent C.ponder_on_event, user
 
 func cSessionStep(session *C.ponder_session, maxUs uint64, event *C.ponder_event) Status {
 	return Status(C.ponder_session_step(session, C.uint64_t(maxUs), event))
+}
+
+func cSessionRun(session *C.ponder_session, onEvent C.ponder_on_event, onCall C.ponder_on_call, user unsafe.Pointer, rounds uint32) Status {
+	return Status(C.ponder_session_run(session, onEvent, onCall, user, C.uint32_t(rounds)))
 }
 
 func cSessionCancel(session *C.ponder_session) {

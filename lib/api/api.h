@@ -12,8 +12,12 @@ ponder_error *pn_api_config_error(ponder_config *c);
 ponder_status pn_api_pid(pid_t pid, ponder_error *err);
 /* Text or bytes to the caller's buffer, the header's rule for variable-length results. */
 ponder_status pn_api_copy(const void *from, size_t n, size_t item, void *to, size_t cap, size_t *out_n, ponder_error *err);
+ponder_status pn_api_write_file(const char *path, const pn_buf *b, ponder_error *err);
 /* A size-first struct of the caller's, at least as long as `least`; our copy is written back with its own size. */
 bool pn_api_struct(const void *p, size_t least);
+/* The sizes that the first version of a struct had: what older callers give. */
+#define PN_EVENT_FIRST offsetof(ponder_event, name)
+#define PN_PLAN_FIRST offsetof(ponder_plan, tower_bytes)
 void pn_api_write(void *to, const void *from, size_t size);
 
 /* One call on a session: the right process, one thread at a time, our floating-point settings. */

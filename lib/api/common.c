@@ -1,5 +1,6 @@
 #include "api/api.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 uint32_t ponder_version(void)
@@ -71,5 +72,29 @@ ponder_status pn_call_end(pn_call *c, ponder_status st)
 {
     pn_fenv_leave(&c->fenv);
     atomic_store(&c->s->busy, false);
+    return st;
+}
+
+/* Beside the file first, so that a failure leaves an older file whole. */
+ponder_status pn_api_write_file(const char *path, const pn_buf *b, ponder_error *err)
+{
+    pn_buf name;
+    pn_buf_init(&name, b->a);
+    pn_buf_puts(&name, path);
+    pn_buf_put(&name, ".part", sizeof ".part");
+    ponder_status st = PONDER_OK;
+    FILE *f = name.failed ? NULL : fopen(name.p, "wb");
+    if (!f) {
+        st = name.failed ? pn_nomem(err, name.n) : pn_fail(err, PONDER_E_IO, "%s: cannot be written", path);
+    } else {
+        bool ok = fwrite(b->p, 1, b->n, f) == b->n;
+        ok = fclose(f) == 0 && ok;
+        ok = ok && rename(name.p, path) == 0;
+        if (!ok) {
+            remove(name.p);
+            st = pn_fail(err, PONDER_E_IO, "%s: could not be written whole", path);
+        }
+    }
+    pn_buf_free(&name);
     return st;
 }

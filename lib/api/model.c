@@ -125,7 +125,7 @@ ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_LAYERS: *out = n->d.layers; break;
     case PONDER_INFO_WIDTH: *out = n->d.width; break;
     case PONDER_INFO_PARAMETERS: *out = (int64_t)n->store.parameters; break;
-    case PONDER_INFO_WEIGHT_BYTES: *out = (int64_t)pn_store_bytes(&n->store); break;
+    case PONDER_INFO_WEIGHT_BYTES: *out = (int64_t)pn_core_weight_bytes(m->core); break;
     case PONDER_INFO_MEMORY_BYTES: *out = (int64_t)pn_meter_used(&m->meter); break;
     case PONDER_INFO_PEAK_BYTES: *out = (int64_t)pn_meter_peak(&m->meter); break;
     case PONDER_INFO_THREADS: *out = c.threads; break;
@@ -134,6 +134,11 @@ ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_PREFILLED: *out = (int64_t)c.prefilled; break;
     case PONDER_INFO_WINDOW: *out = n->d.window; break;
     case PONDER_INFO_CPU: *out = c.cpu; break;
+    case PONDER_INFO_IMAGES: *out = m->core->vision != NULL; break;
+    case PONDER_INFO_SOUNDS: *out = m->core->audio != NULL; break;
+    case PONDER_INFO_ENCODED: *out = (int64_t)atomic_load(&m->core->encoded); break;
+    case PONDER_INFO_MEDIA_BYTES: *out = (int64_t)pn_core_media_bytes(m->core); break;
+    case PONDER_INFO_SAMPLE_RATE: *out = m->core->audio ? PN_AUDIO_RATE : 0; break;
     default: return PONDER_E_UNKNOWN;
     }
     return PONDER_OK;

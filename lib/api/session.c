@@ -1,6 +1,5 @@
 #include "api/api.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 ponder_status ponder_session_new(ponder_session **out, ponder_model *m, ponder_config *c)
@@ -105,7 +104,7 @@ ponder_status ponder_session_step(ponder_session *s, uint64_t max_us, ponder_eve
 {
     BEGIN(s);
     ponder_event event;
-    if (!pn_api_struct(out, sizeof *out)) st = pn_fail(&s->err, PONDER_E_ARGUMENT, "event: NULL or without its size");
+    if (!pn_api_struct(out, PN_EVENT_FIRST)) st = pn_fail(&s->err, PONDER_E_ARGUMENT, "event: NULL or without its size");
     else st = pn_session_next(s, pn_now_us() + PN_MIN(max_us, UINT64_C(1) << 50), &event);
     if (st >= PONDER_OK) pn_api_write(out, &event, sizeof event);
     END();
@@ -191,30 +190,6 @@ ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t b
 
 /* ---- saved states --------------------------------------------------------------------------------- */
 
-/* Beside the file first, so that a failure leaves an older state whole. */
-static ponder_status write_file(ponder_session *s, const char *path, const pn_buf *b)
-{
-    pn_buf name;
-    pn_buf_init(&name, s->a);
-    pn_buf_puts(&name, path);
-    pn_buf_put(&name, ".part", sizeof ".part");
-    ponder_status st = PONDER_OK;
-    FILE *f = name.failed ? NULL : fopen(name.p, "wb");
-    if (!f) {
-        st = name.failed ? pn_nomem(&s->err, name.n) : pn_fail(&s->err, PONDER_E_IO, "%s: cannot be written", path);
-    } else {
-        bool ok = fwrite(b->p, 1, b->n, f) == b->n;
-        ok = fclose(f) == 0 && ok;
-        ok = ok && rename(name.p, path) == 0;
-        if (!ok) {
-            remove(name.p);
-            st = pn_fail(&s->err, PONDER_E_IO, "%s: could not be written whole", path);
-        }
-    }
-    pn_buf_free(&name);
-    return st;
-}
-
 ponder_status ponder_session_save(ponder_session *s, void *bytes, size_t cap, size_t *n)
 {
     BEGIN(s);
@@ -234,7 +209,7 @@ ponder_status ponder_session_save_file(ponder_session *s, const char *path)
     pn_session_drop_turn(s);
     pn_buf_init(&b, s->a);
     st = path ? pn_session_save(s, &b) : MISSING(s, "path");
-    if (st == PONDER_OK) st = write_file(s, path, &b);
+    if (st == PONDER_OK) st = pn_api_write_file(path, &b, &s->err);
     pn_buf_free(&b);
     END();
 }

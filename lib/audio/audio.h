@@ -101,7 +101,8 @@ void pn_audio_free(pn_audio *t);
 const pn_audio_info *pn_audio_about(const pn_audio *t);
 const pn_store *pn_audio_store(const pn_audio *t);
 bool pn_audio_quantised(const pn_audio *t); /* some matrix is */
-/* What pn_audio_load would own (the handle included) and keep mapped. */
+size_t pn_audio_bytes(const pn_audio *t);   /* what it owns, the handle included */
+/* What pn_audio_load would own and keep mapped. */
 ponder_status pn_audio_plan(pn_load_plan *out, pn_checkpoint *c, const pn_audio_info *d, const pn_load_options *o, ponder_error *err);
 
 /* ---- a sound on its way through the tower --------------------------------------------------------

@@ -5,7 +5,8 @@
 #include "audio/wav.h"
 
 struct pn_sound {
-    const ponder_alloc *a;
+    ponder_alloc own;      /* a copy: the sound may outlive the config that gave it */
+    const ponder_alloc *a; /* it, or NULL */
     _Atomic uint32_t refs;
     uint32_t rate;
     uint64_t n, hash;
@@ -80,7 +81,8 @@ static ponder_status filling_begin(filling *f, const pn_sound_options *o, const 
     if (st != PONDER_OK) return st;
     f->s = pn_zalloc(a, sizeof *f->s);
     if (!f->s) return pn_nomem(f->err, sizeof *f->s);
-    f->s->a = a;
+    if (a) f->s->own = *a;
+    f->s->a = a ? &f->s->own : NULL;
     f->s->rate = to;
     atomic_init(&f->s->refs, 1);
     f->block = BLOCK_SAMPLES / f->channels;
@@ -201,8 +203,9 @@ pn_sound *pn_sound_hold(pn_sound *s)
 void pn_sound_free(pn_sound *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
-    pn_free(s->a, s->samples, s->bytes);
-    pn_free(s->a, s, sizeof *s);
+    const ponder_alloc own = s->own, *a = s->a ? &own : NULL;
+    pn_free(a, s->samples, s->bytes);
+    pn_free(a, s, sizeof *s);
 }
 
 const float *pn_sound_samples(const pn_sound *s) { return s->samples; }

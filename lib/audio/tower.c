@@ -226,6 +226,11 @@ bool pn_audio_quantised(const pn_audio *t)
     return any;
 }
 
+size_t pn_audio_bytes(const pn_audio *t)
+{
+    return pn_store_bytes(&t->store) + sizeof *t + number_of(&t->d, t->d.stages, 0) * sizeof(pn_audio_block);
+}
+
 ponder_status pn_audio_plan(pn_load_plan *out, pn_checkpoint *c, const pn_audio_info *d, const pn_load_options *o, ponder_error *err)
 {
     walking w = {d, NULL};

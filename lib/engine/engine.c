@@ -68,6 +68,8 @@ void pn_engine_free(pn_engine *e)
     pn_free(e->a, e, sizeof *e);
 }
 
+uint32_t pn_engine_threads(const pn_engine *e) { return e->limits.threads; }
+
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
 {
     pthread_mutex_lock(&e->mutex);

@@ -90,6 +90,8 @@ typedef struct pn_outputs {
 } pn_outputs;
 ponder_status pn_sequence_compute(pn_sequence *s, const pn_outputs *o, ponder_error *err);
 
+uint32_t pn_engine_threads(const pn_engine *e);
+const _Atomic bool *pn_sequence_cancelled(const pn_sequence *s); /* set by a cancel until it is taken */
 void pn_sequence_cancel(pn_sequence *s);        /* any thread, a signal handler too */
 bool pn_sequence_take_cancel(pn_sequence *s);   /* true once after a cancel */
 void pn_sequence_rest(pn_sequence *s);          /* its caller will not come back soon: steps need not wait for it */

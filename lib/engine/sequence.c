@@ -407,6 +407,7 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
 }
 
 void pn_sequence_cancel(pn_sequence *s) { atomic_store(&s->cancel, true); }
+const _Atomic bool *pn_sequence_cancelled(const pn_sequence *s) { return &s->cancel; }
 bool pn_sequence_take_cancel(pn_sequence *s) { return atomic_exchange(&s->cancel, false); }
 
 void pn_sequence_rest(pn_sequence *s)

@@ -19,6 +19,10 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_KV_TYPE, "kv_type", "f16", 0, "key-value store: f32, f16, q8_0"),
     STR(PONDER_P_TOKENIZER, "tokenizer", "", 0, "path of a tokenizer to use instead of the model's"),
     I64(PONDER_P_SEQUENCES, "sequences", 64, 1, 1024, 0, "most sequences in one step"),
+    STR(PONDER_P_PROJECTOR, "projector", "", 0, "path of a GGUF with the image and audio towers"),
+    I64(PONDER_P_TOWERS, "towers", 1, 0, 1, 0, "load the towers of a folder"),
+    I64(PONDER_P_MEDIA_CACHE, "media_cache", 256 << 20, 0, INT64_MAX, 0, "bytes of encoded images and sounds kept"),
+    I64(PONDER_P_IMAGE_TOKENS, "image_tokens", 0, 0, 1 << 16, 0, "most tokens a picture takes; 0: the model's own limit"),
     I64(PONDER_P_CONTEXT, "context", 0, 0, 1 << 24, 0, "tokens a session may hold; 0: the model's limit, as memory allows"),
     I64(PONDER_P_MAX_TOKENS, "max_tokens", 0, 0, INT64_MAX, 1, "most tokens a turn generates; 0: until the context is full"),
     I64(PONDER_P_SEED, "seed", 0, INT64_MIN, INT64_MAX, 1, "seed of the random numbers"),
@@ -35,6 +39,13 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_TEMPLATE, "template", "", 0, "chat template; \"\": recognise the file's"),
     STR(PONDER_P_EFFORT, "effort", "", 1, "reasoning strength for the template; \"\": unsaid"),
     I64(PONDER_P_IGNORE_EOS, "ignore_eos", 0, 0, 1, 1, "go on after an end token"),
+    STR(PONDER_P_SCHEMA, "schema", "", 1, "JSON Schema that binds the answer"),
+    STR(PONDER_P_REGEX, "regex", "", 1, "regular expression that binds the answer"),
+    I64(PONDER_P_STRICT_TOOLS, "strict_tools", 0, 0, 1, 1, "bind the arguments of tool calls to their schemas"),
+    I64(PONDER_P_LOOK_CLOSER, "look_closer", 0, 0, 1, 1, "offer the model the tool image.zoom"),
+    STR(PONDER_P_ALPHA, "alpha", "", 0, "white or drop: what becomes of transparency; \"\": drop for files, white for memory"),
+    I64(PONDER_P_MAX_PIXELS, "max_pixels", 1 << 27, 1, INT64_C(1) << 40, 0, "largest picture that is decoded"),
+    I64(PONDER_P_MAX_SECONDS, "max_seconds", 4 * 3600, 1, 1 << 24, 0, "longest sound that is decoded"),
 };
 
 int pn_param_index(ponder_param id)

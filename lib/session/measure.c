@@ -28,7 +28,7 @@ ponder_status pn_session_eval(ponder_session *s, const int32_t *ids, size_t n, c
     const pn_description *d = &s->model->core->network->d;
     if (eval->hidden && (eval->layer < 0 || (uint32_t)eval->layer > d->layers))
         return pn_fail(&s->err, PONDER_E_RANGE, "layer: %d is outside 0..%u", eval->layer, d->layers);
-    ponder_status st = pn_session_render(s);
+    ponder_status st = pn_session_render(s, true);
     if (st == PONDER_OK) st = catch_up(s);
     if (st != PONDER_OK) return st;
     uint32_t before = pn_sequence_count(s->seq);
@@ -43,7 +43,7 @@ ponder_status pn_session_eval(ponder_session *s, const int32_t *ids, size_t n, c
 
 ponder_status pn_session_score(ponder_session *s, const int32_t *ids, size_t n, float *logprobs)
 {
-    if (n == 0) return pn_session_render(s);
+    if (n == 0) return pn_session_render(s, true);
     ponder_status st = pn_session_settle(s);
     if (st != PONDER_OK) return st;
     const uint32_t before = pn_sequence_count(s->seq), vocab = s->sampler.vocab;
@@ -69,7 +69,7 @@ ponder_status pn_session_score(ponder_session *s, const int32_t *ids, size_t n, 
 
 ponder_status pn_session_settle(ponder_session *s)
 {
-    ponder_status st = pn_session_render(s);
+    ponder_status st = pn_session_render(s, true);
     pn_sequence_take_cancel(s->seq);
     return st == PONDER_OK ? pn_sequence_advance(s->seq, 0, &s->err) : st;
 }
@@ -120,7 +120,7 @@ ponder_status pn_session_embed(ponder_session *s, const char *text, size_t n, fl
 
 ponder_status pn_session_save(ponder_session *s, pn_buf *out)
 {
-    ponder_status st = pn_session_render(s);
+    ponder_status st = pn_session_render(s, true);
     uint32_t flags = (s->open_turn ? SAVED_OPEN : 0) | (s->ended ? SAVED_ENDED : 0) | s->turn_at << SAVED_TURN_SHIFT;
     return st == PONDER_OK ? pn_sequence_save(s->seq, s->model->core->hash, flags, out, &s->err) : st;
 }

@@ -55,10 +55,23 @@ static ponder_status load_options(const ponder_config *c, pn_load_options *o, po
 void pn_core_release(pn_core *c)
 {
     if (!c || atomic_fetch_sub(&c->refs, 1) != 1) return;
+    pn_cache_free(&c->cache, &c->meter.alloc);
+    pn_vocab_trie_free(c->trie);
+    pn_tower_free(c->vision);
+    pn_audio_free(c->audio);
     pn_network_free(c->network);
     pn_tokenizer_free(c->tokenizer);
+    pthread_mutex_destroy(&c->mutex);
     ponder_alloc inner = c->meter.inner;
     pn_free(inner.alloc ? &inner : NULL, c, sizeof *c);
+}
+
+uint64_t pn_core_weight_bytes(const pn_core *c)
+{
+    uint64_t bytes = pn_store_bytes(&c->network->store);
+    if (c->vision) bytes += pn_tower_bytes(c->vision);
+    if (c->audio) bytes += pn_audio_bytes(c->audio);
+    return bytes;
 }
 
 /* The tokenizer of the checkpoint, if it has one. */
@@ -120,7 +133,48 @@ static ponder_status new_core(pn_core **out, const ponder_config *c, ponder_erro
     if (!core) return pn_nomem(err, sizeof *core);
     atomic_init(&core->refs, 1);
     pn_meter_init(&core->meter, a, (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP), NULL);
+    pthread_mutex_init(&core->mutex, NULL);
+    core->image_tokens = (uint32_t)pn_config_i64(c, PONDER_P_IMAGE_TOKENS);
+    core->cache.cap = (uint64_t)pn_config_i64(c, PONDER_P_MEDIA_CACHE);
+    for (size_t i = 0; i < PN_COUNT(core->placeholder); i++) core->placeholder[i] = -1;
     return PONDER_OK;
+}
+
+/* ---- towers ------------------------------------------------------------------------------------------ */
+
+/* Where the towers are: a file of their own, the model's folder, or nowhere (*out NULL). The caller gives the reference back. */
+static ponder_status open_towers(pn_checkpoint **out, pn_checkpoint *ck, const ponder_config *c, const ponder_alloc *a, ponder_error *err)
+{
+    const char *path = pn_config_str(c, PONDER_P_PROJECTOR);
+    *out = NULL;
+    if (*path) return pn_checkpoint_open(out, path, a, err);
+    if (pn_config_i64(c, PONDER_P_TOWERS) && !pn_checkpoint_is_gguf(ck)) *out = pn_checkpoint_hold(ck);
+    return PONDER_OK;
+}
+
+/* The token that rows stand for: by its name, or as the folder's config says. */
+static int32_t placeholder(const pn_core *core, const pn_checkpoint *ck, const char *name, const char *key)
+{
+    int64_t id = core->tokenizer ? pn_tokenizer_find(core->tokenizer, name, strlen(name)) : -1;
+    if (id < 0 && !pn_checkpoint_i64(ck, key, &id)) id = -1;
+    return id >= 0 && (uint64_t)id < core->network->d.vocab ? (int32_t)id : -1;
+}
+
+static ponder_status load_towers(pn_core *core, pn_checkpoint *ck, pn_checkpoint *from, const ponder_config *c, const pn_load_options *o,
+                                 ponder_error *err)
+{
+    const pn_description *d = &core->network->d;
+    const ponder_alloc *a = &core->meter.alloc;
+    ponder_status st = pn_tower_load(&core->vision, from, d->arch, d->width, o, a, err);
+    if (st == PONDER_OK) st = pn_audio_load(&core->audio, from, d->arch, d->width, o, a, err);
+    if (st == PONDER_OK && *pn_config_str(c, PONDER_P_PROJECTOR) && !core->vision && !core->audio)
+        st = pn_fail(err, PONDER_E_FORMAT, "%s holds no tower for this model", pn_config_str(c, PONDER_P_PROJECTOR));
+    if (core->vision) {
+        core->placeholder[PN_PART_IMAGE] = placeholder(core, ck, "<|patch|>", "image_token_id");
+        core->placeholder[PN_PART_VIDEO] = placeholder(core, ck, "<|video|>", "video_token_id");
+    }
+    if (core->audio) core->placeholder[PN_PART_AUDIO] = placeholder(core, ck, "<|audio|>", "audio_token_id");
+    return st;
 }
 
 /* ---- the model -------------------------------------------------------------------------------------- */
@@ -167,6 +221,44 @@ static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_c
     return PONDER_OK;
 }
 
+/* Several loaders follow each other; the host sees one progress, in bytes of all files. */
+typedef struct whole_progress {
+    const ponder_config *c;
+    uint64_t before, last, total;
+} whole_progress;
+
+static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
+{
+    whole_progress *w = user;
+    (void)total;
+    if (w->before + done < w->last) w->before = w->last; /* the next loader begins */
+    w->last = w->before + done;
+    return w->c->progress(w->c->progress_user, PN_MIN(w->last, w->total), w->total);
+}
+
+static ponder_status load_weights(pn_core *core, pn_checkpoint *ck, const ponder_config *c, pn_load_options *lo, ponder_error *err)
+{
+    pn_checkpoint *towers;
+    ponder_status st = open_towers(&towers, ck, c, &core->meter.alloc, err);
+    if (st != PONDER_OK) {
+        pn_checkpoint_free(ck);
+        return st;
+    }
+    whole_progress w = {.c = c, .total = pn_checkpoint_bytes(ck) + (towers && towers != ck ? pn_checkpoint_bytes(towers) : 0)};
+    if (lo->progress) {
+        lo->progress = tell_progress;
+        lo->progress_user = &w;
+    }
+    pn_checkpoint_hold(ck);
+    st = pn_network_load(&core->network, ck, lo, &core->meter.alloc, err);
+    if (st == PONDER_OK && towers) st = load_towers(core, ck, towers, c, lo, err);
+    if (st == PONDER_OK && lo->progress && c->progress(c->progress_user, w.total, w.total) != 0)
+        st = pn_fail(err, PONDER_E_CANCELLED, "loading was cancelled");
+    pn_checkpoint_free(towers);
+    pn_checkpoint_free(ck);
+    return st;
+}
+
 /* The team's memory is the host's directly: it outlives neither core nor model, but is older than both. */
 static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config *c, const pn_engine_options *o, pn_team **team,
                           ponder_error *err)
@@ -180,7 +272,7 @@ static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config 
         return st;
     }
     lo.team = *team;
-    return pn_network_load(&core->network, ck, &lo, &core->meter.alloc, err);
+    return load_weights(core, ck, c, &lo, err);
 }
 
 static ponder_status check_vocabulary(const pn_core *core, ponder_error *err)
@@ -268,6 +360,36 @@ static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_p
     p->peak_bytes = PN_MAX(p->weight_bytes + w->transient + x->file + x->tokenizer, running);
 }
 
+/* Tower weights come on top of the decoder's; an encoding's memory is told apart, since it is there for moments only. */
+static ponder_status plan_towers(ponder_plan *p, pn_checkpoint *ck, const pn_description *d, const ponder_config *c, const pn_load_options *lo,
+                                 const pn_engine_options *o, const ponder_alloc *a, ponder_error *err)
+{
+    pn_checkpoint *from;
+    pn_load_plan w = {0}, ears = {0};
+    pn_audio_info hears_info;
+    bool sees = false, hears = false;
+    ponder_status st = open_towers(&from, ck, c, a, err);
+    if (st != PONDER_OK || !from) return st;
+    pn_tower_info *info = pn_zalloc(a, sizeof *info);
+    st = info ? pn_tower_describe(info, &sees, from, d->arch, d->width, err) : pn_nomem(err, sizeof *info);
+    if (st == PONDER_OK && sees) st = pn_tower_plan(&w, from, info, lo, err);
+    if (st == PONDER_OK && sees) {
+        uint32_t side = 1;
+        while ((side + 1) * (side + 1) <= info->max_cells) side++;
+        p->encode_bytes = pn_encode_bytes(info, false, (pn_grid){side, side}, o->threads);
+    }
+    if (st == PONDER_OK) st = pn_audio_describe(&hears_info, &hears, from, d->arch, d->width, err);
+    if (st == PONDER_OK && hears) st = pn_audio_plan(&ears, from, &hears_info, lo, err);
+    if (from != ck) p->file_bytes += pn_checkpoint_bytes(from);
+    p->tower_bytes = w.owned + ears.owned;
+    p->weight_bytes += p->tower_bytes;
+    p->mapped_bytes += w.mapped + ears.mapped;
+    p->peak_bytes += p->tower_bytes + w.mapped + ears.mapped;
+    pn_free(a, info, sizeof *info);
+    pn_checkpoint_free(from);
+    return st;
+}
+
 static ponder_status plan_extras(extras *x, pn_core *core, pn_checkpoint *ck, const ponder_config *c, ponder_error *err)
 {
     x->file = pn_meter_used(&core->meter);
@@ -299,6 +421,7 @@ ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_con
     if (st == PONDER_OK) {
         out->file_bytes = pn_checkpoint_bytes(ck);
         fill_plan(out, d, &w, &o, session_tokens(d, c), &x);
+        st = plan_towers(out, ck, d, c, &lo, &o, a, err);
     }
     pn_free(a, d, sizeof *d);
     pn_checkpoint_free(ck);

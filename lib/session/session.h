@@ -8,10 +8,14 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "audio/audio.h"
 #include "chat/chat.h"
+#include "chat/parse.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "grammar/grammar.h"
 #include "tokenizer/tokenizer.h"
+#include "vision/vision.h"
 
 /* ---- memory that is counted ---------------------------------------------------------------- */
 
@@ -32,17 +36,17 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 26, PN_STOPS = 16 };
+enum { PN_PARAMS = 37, PN_STOPS = 16 };
 
-typedef union pn_value {
+typedef union pn_setting {
     int64_t i64;
     double f64;
     char *str;                /* NULL: the default */
-} pn_value;
+} pn_setting;
 
 struct ponder_config {
     ponder_alloc alloc;
-    pn_value value[PN_PARAMS];
+    pn_setting value[PN_PARAMS];
     pn_str stop[PN_STOPS];
     uint32_t n_stop;
     ponder_runner runner;
@@ -59,12 +63,55 @@ int64_t pn_config_i64(const ponder_config *c, ponder_param id); /* c NULL: the d
 double pn_config_f64(const ponder_config *c, ponder_param id);
 const char *pn_config_str(const ponder_config *c, ponder_param id);
 
+typedef struct pn_core pn_core;
+
+/* ---- media ------------------------------------------------------------------------------------- */
+
+/* One thing that a tower makes rows of: a picture, a pair of a video's frames, a sound. */
+typedef struct pn_encoding {
+    pn_image *frame[2];       /* a picture: one */
+    pn_sound *sound;
+    double second;            /* of a pair's first frame */
+    uint64_t key;             /* of kind and content */
+    uint32_t tokens;          /* rows it becomes */
+    pn_rows *rows;            /* NULL: not yet */
+} pn_encoding;
+
+/* A part of a message that is not text. */
+typedef struct pn_medium {
+    const ponder_alloc *a;
+    pn_part_kind kind;
+    uint32_t n;               /* 1, or a video's pairs */
+    pn_encoding *e;           /* [n] */
+} pn_medium;
+
+enum { PN_FRAMES = 768 };    /* of a video */
+
+/* The newest rows by key, at most `cap` bytes of them. */
+typedef struct pn_cached {
+    uint64_t key, used;
+    pn_rows *rows;
+} pn_cached;
+
+typedef struct pn_media_cache {
+    pn_cached *entry;
+    uint32_t n, room;
+    uint64_t bytes, cap, clock;
+} pn_media_cache;
+
+/* How a picture, or a video's frame, becomes cells. */
+pn_grid_rule pn_core_grid(const pn_core *c, pn_part_kind kind);
+
+pn_rows *pn_cache_find(pn_media_cache *c, uint64_t key);              /* held for the caller, or NULL */
+void pn_cache_put(pn_media_cache *c, const ponder_alloc *a, uint64_t key, pn_rows *r); /* a cache may forget: no failure */
+void pn_cache_free(pn_media_cache *c, const ponder_alloc *a);
+
 /* ---- model ------------------------------------------------------------------------------------- */
 
 enum { PN_ENDS = 16 };
 
 /* Weights and what came with them. */
-typedef struct pn_core {
+struct pn_core {
     _Atomic uint32_t refs;
     pn_meter meter;
     pn_network *network;
@@ -75,7 +122,16 @@ typedef struct pn_core {
     int32_t ends[PN_ENDS];
     uint32_t n_ends;
     char name[64];
-} pn_core;
+    /* towers */
+    pn_tower *vision;         /* NULL: sees nothing */
+    pn_audio *audio;          /* NULL: hears nothing */
+    int32_t placeholder[PN_PART_AUDIO + 1]; /* by pn_part_kind: the token that rows stand for; -1: none */
+    uint32_t image_tokens;    /* most of a picture; 0: the tower's own limit */
+    pthread_mutex_t mutex;    /* of what follows */
+    pn_vocab_trie *trie;      /* built when first needed */
+    pn_media_cache cache;
+    _Atomic uint64_t encoded;
+};
 
 struct ponder_model {
     _Atomic uint32_t refs;
@@ -95,6 +151,8 @@ ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_con
 ponder_model *pn_model_hold(ponder_model *m);
 void pn_model_release(ponder_model *m);
 void pn_core_release(pn_core *c);
+uint64_t pn_core_media_bytes(pn_core *c);
+uint64_t pn_core_weight_bytes(const pn_core *c); /* the towers' too */
 
 struct ponder_tokenizer {
     pid_t pid;
@@ -107,14 +165,20 @@ ponder_status pn_tokenizer_open(pn_tokenizer **out, const char *path, const pond
 
 /* ---- session -------------------------------------------------------------------------------------- */
 
+/* A message that waits, or (without a role) the parts of the next one. */
 typedef struct pn_pending {
-    char *role, *text;
-    size_t role_n, text_n;
+    pn_str role, name;        /* role: with its NUL; name: of the function, for a result */
+    pn_part *parts;
+    pn_medium **media;        /* of the same parts; NULL for text */
+    size_t n_parts, cap_parts;
 } pn_pending;
 
-enum { PN_BIASES = 1024 };
+typedef struct pn_encoder pn_encoder; /* media.c: an encoding under way */
+typedef struct pn_listening pn_listening; /* listen.c: a sound that is still being recorded */
 
-typedef enum pn_phase { PN_IDLE, PN_TURN, PN_FLUSH, PN_DONE } pn_phase;
+enum { PN_BIASES = 1024, PN_MARKERS = 24 };
+
+typedef enum pn_phase { PN_IDLE, PN_PREPARE, PN_TURN, PN_FLUSH, PN_DONE } pn_phase;
 
 struct ponder_session {
     pid_t pid;
@@ -127,16 +191,25 @@ struct ponder_session {
     pn_sampling sampling;
     uint64_t max_tokens;
     int64_t logprobs;
-    bool ignore_eos;
+    bool ignore_eos, strict_tools, look_closer;
     char effort[24];
     pn_template template;
     pn_str stop[PN_STOPS];
     uint32_t n_stop;
     pn_bias *bias;
     uint32_t n_bias;
+    pn_grammar *grammar;      /* binds the answer; NULL: none */
     /* the conversation */
     pn_pending *pending;
     size_t n_pending, cap_pending;
+    pn_pending next;          /* parts of the next message */
+    pn_encoder *encoder;
+    pn_listening *listening;
+    pn_tools *tools;
+    pn_image **gallery;       /* pictures of the conversation in order, for image.zoom */
+    uint32_t n_gallery, cap_gallery;
+    uint64_t calls;           /* of the model, so far */
+    bool unprompted;          /* messages were rendered and the model not asked to speak yet */
     bool open_turn;           /* the last thing is a turn of the model's, perhaps without its end token */
     bool ended;               /* ... and the model itself ended it */
     uint32_t turn_at;         /* where that turn began */
@@ -145,9 +218,20 @@ struct ponder_session {
     int32_t end;
     pn_sampler sampler;
     pn_detok detok;
-    pn_buf held, shown;       /* text not reported yet; text of the newest event */
+    pn_parser *parser;        /* NULL: to be made, from the tokens of the turn so far */
+    int32_t marker[PN_MARKERS]; /* the ids of its control markers */
+    uint32_t n_markers;
+    pn_parsed parsed;         /* kind 0, or an event that waits for text before it */
+    bool finished;            /* the parser was told of the turn's end */
+    pn_buf held, shown, piece; /* answer that may be a stop string; text of the newest event; text of the newest token */
+    pn_matcher *answer, *call, *active; /* active: one of the two, or NULL; the newest token's */
+    uint32_t *mask;
+    bool fresh;               /* the newest token was not reported yet */
+    int32_t last_token;
+    float logprob;
+    uint32_t n_top;
     ponder_token_prob *top;
-    uint64_t prompt_tokens, reused_tokens, output_tokens, began_us, first_us, ended_us;
+    uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, began_us, first_us, ended_us;
 };
 
 ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder_config *c, ponder_error *err);
@@ -172,9 +256,60 @@ ponder_status pn_session_embed(ponder_session *s, const char *text, size_t n, fl
 ponder_status pn_session_save(ponder_session *s, pn_buf *out);
 ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n);
 
-/* Renders what is pending and appends its ids. */
-ponder_status pn_session_render(ponder_session *s);
+/* Renders what is pending and appends its ids, encoding what is missing first; `prompt`: the model is to speak next. */
+ponder_status pn_session_render(ponder_session *s, bool prompt);
 /* ... and computes everything, the logits after the last token too. */
 ponder_status pn_session_settle(ponder_session *s);
+/* The same without the generation prompt, until `until`. */
+ponder_status pn_session_prefill(ponder_session *s, uint64_t until);
+
+/* messages.c */
+ponder_status pn_session_needs(ponder_session *s, bool template);
+ponder_status pn_session_attach_text(ponder_session *s, const char *text, size_t n);
+ponder_status pn_session_attach(ponder_session *s, pn_medium *m); /* takes m over, also on failure */
+ponder_status pn_session_add_result(ponder_session *s, const char *name, const char *text, size_t n);
+ponder_status pn_session_copy_pending(ponder_session *to, const ponder_session *from);
+void pn_session_forget_parts(ponder_session *s);
+
+/* media.c */
+void pn_medium_free(pn_medium *m);
+ponder_status pn_medium_copy(pn_medium **out, const pn_medium *m, ponder_error *err);
+ponder_status pn_session_attach_image(ponder_session *s, pn_image *image);
+ponder_status pn_session_attach_video(ponder_session *s, pn_image *const *frames, const double *seconds, size_t n);
+ponder_status pn_session_attach_sound(ponder_session *s, pn_sound *sound);
+/* Encodes what the pending messages need. PONDER_MORE, _CANCELLED; after other failures the messages are forgotten. */
+ponder_status pn_session_encode(ponder_session *s, uint64_t until);
+ponder_status pn_session_encode_parts(ponder_session *s, pn_pending *m, size_t n, uint64_t until);
+void pn_session_drop_encoding(ponder_session *s);
+/* Rows of everything attached and pending, normed as the model norms its input: appended to out. */
+ponder_status pn_session_features(ponder_session *s, pn_buf *out);
+ponder_status pn_session_copy_gallery(ponder_session *to, const ponder_session *from);
+void pn_session_forget_gallery(ponder_session *s);
+
+/* listen.c, and its ends in prompt.c */
+ponder_status pn_session_listen(ponder_session *s, const float *samples, size_t frames, uint32_t rate, uint32_t channels);
+ponder_status pn_session_hear(ponder_session *s, uint64_t until); /* rows of what was pushed go into the sequence */
+ponder_status pn_session_end_listening(ponder_session *s, const char *text, size_t n);
+ponder_status pn_session_copy_listening(ponder_session *to, const ponder_session *from);
+void pn_session_forget_listening(ponder_session *s);
+ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live);
+ponder_status pn_session_close_listening(ponder_session *s, const char *text, size_t n);
+
+/* turn.c */
+int32_t pn_event_kind(pn_parse_kind kind); /* PONDER_EVENT_*, 0: none of the host's business */
+void pn_session_forget_parser(ponder_session *s);
+
+/* bind.c */
+ponder_status pn_session_set_binding(ponder_session *s, const char *schema, const char *regex);
+void pn_session_forget_binding(ponder_session *s);
+ponder_status pn_session_prepare_binding(ponder_session *s);
+ponder_status pn_session_resume_binding(ponder_session *s);
+ponder_status pn_session_mask(ponder_session *s, const uint32_t **mask); /* NULL: anything goes */
+ponder_status pn_session_bound(ponder_session *s, int32_t token);
+
+/* tools.c */
+ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n);
+/* Answers image.zoom; *ours false: another tool. */
+ponder_status pn_session_zoom(ponder_session *s, pn_str name, pn_str arguments, bool *ours);
 
 #endif

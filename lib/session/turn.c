@@ -1,9 +1,108 @@
-/* A turn: compute, sample, report; one event at a time, so that a callback, a frame loop and a binding share it. */
+/* A turn: encode, compute, sample, parse, report; one event at a time, so that a callback, a frame loop and a binding share it. */
 #include "session/session.h"
+
+/* ---- the parser --------------------------------------------------------------------------------------- */
+
+void pn_session_forget_parser(ponder_session *s)
+{
+    pn_parser_free(s->parser);
+    s->parser = NULL;
+    s->n_markers = 0;
+}
+
+/* Where the vocabulary has a marker as a token, that token alone counts. */
+static void name_markers(ponder_session *s)
+{
+    const pn_tokenizer *t = s->model->core->tokenizer;
+    const char *name;
+    for (size_t i = 0; (name = pn_parser_marker(s->parser, i)) != NULL; i++) {
+        int32_t id = pn_tokenizer_find(t, name, strlen(name));
+        if (id < 0 || !pn_tokenizer_is_special(t, id) || s->n_markers == PN_MARKERS) continue;
+        pn_parser_marker_is_token(s->parser, i);
+        s->marker[s->n_markers++] = id;
+    }
+}
+
+static bool is_marker(const ponder_session *s, int32_t id)
+{
+    for (uint32_t i = 0; i < s->n_markers; i++)
+        if (s->marker[i] == id) return true;
+    return false;
+}
+
+/* One token to the parser: a control token or a marker by its name, everything else as text. */
+static ponder_status parse_token(ponder_session *s, int32_t id)
+{
+    const pn_tokenizer *t = s->model->core->tokenizer;
+    s->piece.n = 0;
+    if (!pn_tokenizer_is_control(t, id) && !is_marker(s, id)) {
+        if (!pn_detok_put(&s->detok, id, &s->piece)) goto nomem;
+        return pn_parser_put(s->parser, s->piece.p, s->piece.n, &s->err);
+    }
+    if (!pn_detok_finish(&s->detok, &s->piece)) goto nomem;
+    ponder_status st = s->piece.n ? pn_parser_put(s->parser, s->piece.p, s->piece.n, &s->err) : PONDER_OK;
+    size_t n;
+    const char *name = pn_tokenizer_bytes(t, id, &n);
+    return st == PONDER_OK ? pn_parser_put_token(s->parser, name, n, &s->err) : st;
+nomem:
+    s->piece.failed = false;
+    return pn_nomem(&s->err, s->piece.n);
+}
+
+static void drop_events(pn_parser *p)
+{
+    pn_parsed e;
+    while (pn_parser_next(p, &e)) { }
+}
+
+/* Where the tokens from `at` that spell "assistant" end; UINT32_MAX: they spell something else. */
+static uint32_t behind_role(const ponder_session *s, uint32_t at)
+{
+    static const char role[] = "assistant";
+    size_t have = 0, n;
+    while (have < sizeof role - 1 && at < pn_sequence_count(s->seq)) {
+        const char *p = pn_tokenizer_bytes(s->model->core->tokenizer, pn_sequence_ids(s->seq)[at++], &n);
+        if (n > sizeof role - 1 - have || memcmp(role + have, p, n) != 0) return UINT32_MAX;
+        have += n;
+    }
+    return have == sizeof role - 1 ? at : UINT32_MAX;
+}
+
+/* In a raw prompt: behind the last "<|start|>assistant" or its like; UINT32_MAX when there is none. */
+static uint32_t raw_turn_start(const ponder_session *s, pn_parser_kind kind)
+{
+    const char *opener = kind == PN_PARSER_MUSE ? "<|start|>" : kind == PN_PARSER_THINK ? "<|im_start|>" : NULL;
+    const int32_t *ids = pn_sequence_ids(s->seq);
+    int32_t id = opener ? pn_tokenizer_find(s->model->core->tokenizer, opener, strlen(opener)) : -1;
+    for (uint32_t i = pn_sequence_count(s->seq); id >= 0 && i-- > 0;)
+        if (ids[i] == id) return behind_role(s, i + 1);
+    return UINT32_MAX;
+}
+
+/* A parser that has read what the turn has so far: nothing, the part before a cut, or what a raw prompt opened. */
+static ponder_status open_parser(ponder_session *s)
+{
+    if (s->parser || !s->model->core->tokenizer) return PONDER_OK;
+    pn_parse_options o = {.kind = pn_parser_kind_of(s->template), .template = s->template, .tools = s->tools, .calls = s->calls};
+    uint32_t from = s->open_turn ? s->turn_at : raw_turn_start(s, o.kind);
+    if (from == UINT32_MAX) {
+        from = pn_sequence_count(s->seq);
+        if (o.kind == PN_PARSER_MUSE) o.kind = PN_PARSER_PLAIN;
+    }
+    ponder_status st = pn_parser_new(&s->parser, &o, s->a, &s->err);
+    if (st != PONDER_OK) return st;
+    name_markers(s);
+    pn_detok_init(&s->detok, s->model->core->tokenizer, false);
+    for (uint32_t i = from; i < pn_sequence_count(s->seq) && st == PONDER_OK; i++) {
+        st = parse_token(s, pn_sequence_ids(s->seq)[i]);
+        drop_events(s->parser);
+    }
+    return st;
+}
 
 /* ---- text out ------------------------------------------------------------------------------------ */
 
-/* How much of the held text may be shown: all but a tail that could still become a stop string. *stop: where one is. */
+/* How much of the held answer may be shown: all but a tail that could still become a stop string. *stop: where one is. */
 static size_t showable(const ponder_session *s, bool *stop)
 {
     const char *p = s->held.p;
@@ -22,7 +121,7 @@ static size_t showable(const ponder_session *s, bool *stop)
     return keep;
 }
 
-static ponder_status show(ponder_session *s, size_t n)
+static ponder_status show(ponder_session *s, size_t n, ponder_event *event)
 {
     s->shown.n = 0;
     if (n == 0) return PONDER_OK;
@@ -32,29 +131,9 @@ static ponder_status show(ponder_session *s, size_t n)
     }
     memmove(s->held.p, s->held.p + n, s->held.n - n);
     s->held.n -= n;
-    return PONDER_OK;
-}
-
-/* ---- the turn -------------------------------------------------------------------------------------- */
-
-static ponder_status begin(ponder_session *s)
-{
-    pn_sequence_take_cancel(s->seq);
-    bool nothing_new = s->n_pending == 0 && s->open_turn && s->ended;
-    if (nothing_new) return pn_fail(&s->err, PONDER_E_STATE, "nothing was added since the model ended its turn");
-    ponder_status st = pn_session_render(s);
-    if (st != PONDER_OK) return st;
-    uint32_t n = pn_sequence_count(s->seq), computed = pn_sequence_computed(s->seq);
-    if (n == 0) return pn_fail(&s->err, PONDER_E_STATE, "the session is empty: add a message or a prompt first");
-    s->phase = PN_TURN;
-    s->end = PONDER_END_NONE;
-    s->held.n = s->shown.n = 0;
-    s->prompt_tokens = n - computed;
-    s->reused_tokens = computed;
-    s->output_tokens = 0;
-    s->began_us = pn_now_us();
-    s->first_us = s->ended_us = 0;
-    if (s->model->core->tokenizer) pn_detok_init(&s->detok, s->model->core->tokenizer, false);
+    event->kind = PONDER_EVENT_ANSWER;
+    event->text = s->shown.p;
+    event->text_bytes = s->shown.n;
     return PONDER_OK;
 }
 
@@ -68,6 +147,98 @@ static void finish(ponder_session *s, int32_t end)
     pn_sequence_rest(s->seq);
 }
 
+static ponder_status show_answer(ponder_session *s, pn_str text, ponder_event *event)
+{
+    bool stop;
+    if (!pn_buf_put(&s->held, text.p, text.n)) {
+        s->held.failed = false;
+        return pn_nomem(&s->err, text.n);
+    }
+    size_t n = showable(s, &stop);
+    ponder_status st = show(s, n, event);
+    if (stop) {
+        finish(s, PONDER_END_STOP);
+        s->held.n = 0;
+    }
+    return st;
+}
+
+int32_t pn_event_kind(pn_parse_kind kind)
+{
+    static const int32_t kinds[] = {
+        [PN_PARSED_THOUGHT] = PONDER_EVENT_THOUGHT, [PN_PARSED_COMMENTARY] = PONDER_EVENT_COMMENTARY, [PN_PARSED_ANSWER] = PONDER_EVENT_ANSWER,
+        [PN_PARSED_CALL] = PONDER_EVENT_TOOL_CALL, [PN_PARSED_RAW] = PONDER_EVENT_RAW, [PN_PARSED_MESSAGE_END] = 0, [PN_PARSED_TURN_END] = 0,
+    };
+    return kinds[kind];
+}
+
+static void tell_parsed(ponder_session *s, const pn_parsed *p, ponder_event *event)
+{
+    event->kind = pn_event_kind(p->kind);
+    event->text = p->text.n ? p->text.p : "";
+    event->text_bytes = p->text.n;
+    if (p->kind != PN_PARSED_CALL) return;
+    event->name = p->name.p;
+    event->name_bytes = p->name.n;
+    s->calls++;
+}
+
+/* The next event of what was parsed; event->kind 0: none. Held text of the answer goes before whatever follows it. */
+static ponder_status next_parsed(ponder_session *s, ponder_event *event)
+{
+    ponder_status st = PONDER_OK;
+    while (st == PONDER_OK && !event->kind && s->parser && s->end != PONDER_END_STOP) {
+        pn_parsed p = s->parsed;
+        s->parsed.kind = 0;
+        if (!p.kind && !pn_parser_next(s->parser, &p)) break;
+        if (p.kind == PN_PARSED_ANSWER && s->n_stop > 0) {
+            st = show_answer(s, p.text, event);
+        } else if (s->held.n > 0) {
+            st = show(s, s->held.n, event);
+            s->parsed = p;
+        } else {
+            tell_parsed(s, &p, event);
+        }
+    }
+    return st;
+}
+
+/* ---- the turn -------------------------------------------------------------------------------------- */
+
+static ponder_status begin(ponder_session *s)
+{
+    pn_sequence_take_cancel(s->seq);
+    bool nothing_new = s->n_pending == 0 && !s->unprompted && s->open_turn && s->ended;
+    if (nothing_new) return pn_fail(&s->err, PONDER_E_STATE, "nothing was added since the model ended its turn");
+    s->phase = PN_PREPARE;
+    s->end = PONDER_END_NONE;
+    s->held.n = s->shown.n = 0;
+    s->parsed.kind = 0;
+    s->fresh = s->finished = false;
+    s->last_token = -1;
+    s->prompt_tokens = s->reused_tokens = s->output_tokens = 0;
+    s->began_us = pn_now_us();
+    s->first_us = s->ended_us = 0;
+    return PONDER_OK;
+}
+
+static ponder_status prepare(ponder_session *s, uint64_t until)
+{
+    ponder_status st = pn_session_encode(s, until);
+    if (st == PONDER_OK) st = pn_session_render(s, true);
+    if (st != PONDER_OK) return st;
+    uint32_t n = pn_sequence_count(s->seq), computed = pn_sequence_computed(s->seq);
+    if (n == 0) return pn_fail(&s->err, PONDER_E_STATE, "the session is empty: add a message or a prompt first");
+    if ((st = open_parser(s)) != PONDER_OK) return st;
+    if ((st = pn_session_prepare_binding(s)) != PONDER_OK) return st;
+    s->prompt_tokens = n - computed;
+    s->reused_tokens = computed;
+    s->thought_before = s->parser ? pn_parser_thought_tokens(s->parser) : 0;
+    s->calls_before = s->calls;
+    s->phase = PN_TURN;
+    return PONDER_OK;
+}
+
 static bool ends_turn(const ponder_session *s, int32_t token)
 {
     const pn_core *c = s->model->core;
@@ -76,92 +247,127 @@ static bool ends_turn(const ponder_session *s, int32_t token)
     return false;
 }
 
-/* Takes the token into the sequence and its text into `held`; the event is what may be shown of it. */
-static ponder_status take_token(ponder_session *s, int32_t token, ponder_event *event, bool *has_event)
+/* Takes the token into the sequence and its text to the parser. */
+static ponder_status take_token(ponder_session *s, int32_t token)
 {
     ponder_status st = pn_sequence_append(s->seq, &token, 1, &s->err);
     if (st != PONDER_OK) return st;
     s->output_tokens++;
+    s->last_token = token;
+    s->fresh = true;
     if (!s->first_us) s->first_us = pn_now_us();
-    event->token = token;
-    if (ends_turn(s, token)) {
-        finish(s, PONDER_END_EOS);
-        *has_event = s->logprobs >= 0;
-        return PONDER_OK;
-    }
-    if (s->model->core->tokenizer && !pn_detok_put(&s->detok, token, &s->held)) {
-        s->held.failed = false;
-        return pn_nomem(&s->err, s->held.n);
-    }
-    bool stop;
-    size_t n = showable(s, &stop);
-    st = show(s, n);
-    if (stop) {
-        finish(s, PONDER_END_STOP);
-        s->held.n = 0;
-    } else if (s->max_tokens && s->output_tokens >= s->max_tokens) {
-        finish(s, PONDER_END_LENGTH);
-    } else if (pn_sequence_count(s->seq) == pn_sequence_limit(s->seq)) {
-        finish(s, PONDER_END_CONTEXT);
-    }
-    *has_event = n > 0 || s->logprobs >= 0;
-    return st;
+    if ((st = pn_session_bound(s, token)) != PONDER_OK) return st;
+    if (s->parser && (st = parse_token(s, token)) != PONDER_OK) return st;
+    if (ends_turn(s, token)) finish(s, PONDER_END_EOS);
+    else if (s->max_tokens && s->output_tokens >= s->max_tokens) finish(s, PONDER_END_LENGTH);
+    else if (pn_sequence_count(s->seq) == pn_sequence_limit(s->seq)) finish(s, PONDER_END_CONTEXT);
+    return PONDER_OK;
 }
 
-static void report_probabilities(ponder_session *s, const float *logits, int32_t token, ponder_event *event)
+static void note_probabilities(ponder_session *s, const float *logits, int32_t token)
 {
     if (s->logprobs < 0) return;
-    event->logprob = pn_sampler_logprob(&s->sampler, logits, token);
-    uint32_t n = (uint32_t)PN_MIN((uint64_t)s->logprobs, (uint64_t)s->sampler.vocab);
-    pn_sampler_top(&s->sampler, logits, s->top, n);
-    event->top = s->top;
-    event->n_top = n;
+    s->logprob = pn_sampler_logprob(&s->sampler, logits, token);
+    s->n_top = (uint32_t)PN_MIN((uint64_t)s->logprobs, (uint64_t)s->sampler.vocab);
+    pn_sampler_top(&s->sampler, logits, s->top, s->n_top);
 }
 
-static ponder_status generate_one(ponder_session *s, uint64_t until, ponder_event *event, bool *has_event)
+static ponder_status generate_one(ponder_session *s, uint64_t until)
 {
     if (pn_sequence_count(s->seq) == pn_sequence_limit(s->seq)) {
         finish(s, PONDER_END_CONTEXT);
         return PONDER_OK;
     }
     ponder_status st = pn_sequence_advance(s->seq, until, &s->err);
-    if (st == PONDER_E_CANCELLED || (st == PONDER_OK && pn_sequence_take_cancel(s->seq))) {
-        pn_sequence_take_cancel(s->seq);
-        finish(s, PONDER_END_CANCELLED);
-        return PONDER_OK;
-    }
+    if (st == PONDER_OK && pn_sequence_take_cancel(s->seq)) st = PONDER_E_CANCELLED;
     if (st != PONDER_OK) return st;
     if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
+    const uint32_t *mask = NULL;
+    if ((st = pn_session_mask(s, &mask)) != PONDER_OK) return st;
     const float *logits = pn_sequence_logits(s->seq);
     uint32_t n = pn_sequence_count(s->seq);
-    int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, NULL, n);
-    report_probabilities(s, logits, token, event);
-    return take_token(s, token, event, has_event);
+    int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, mask, n);
+    note_probabilities(s, logits, token);
+    return take_token(s, token);
 }
 
-static void fill(ponder_session *s, ponder_event *event, int32_t kind)
+/* What is held when the turn ends was no stop string after all, and what was begun comes out as it is. */
+static ponder_status flush(ponder_session *s, ponder_event *event)
 {
-    event->kind = kind;
-    event->text = s->shown.n ? s->shown.p : "";
-    event->text_bytes = s->shown.n;
-    if (kind != PONDER_EVENT_DONE) return;
+    ponder_status st = PONDER_OK;
+    if (s->end == PONDER_END_CANCELLED) {
+        s->phase = PN_DONE; /* nobody is listening; should the turn go on, what was begun comes with what follows */
+        s->held.n = 0;
+        pn_session_forget_parser(s);
+        return PONDER_OK;
+    }
+    if (!s->finished && s->parser && s->end != PONDER_END_STOP) {
+        s->finished = true;
+        s->piece.n = 0;
+        if (!pn_detok_finish(&s->detok, &s->piece)) return pn_nomem(&s->err, s->piece.n);
+        if (s->piece.n) st = pn_parser_put(s->parser, s->piece.p, s->piece.n, &s->err);
+        if (st == PONDER_OK) st = pn_parser_finish(s->parser, &s->err);
+        if (st == PONDER_OK) st = next_parsed(s, event);
+    }
+    if (st != PONDER_OK || event->kind) return st;
+    if (s->held.n > 0) return show(s, s->held.n, event);
+    s->phase = PN_DONE;
+    if (s->end != PONDER_END_EOS) pn_session_forget_parser(s); /* it was told of an end: a turn that goes on is read again */
+    return PONDER_OK;
+}
+
+static void tell_done(ponder_session *s, ponder_event *event)
+{
+    event->kind = PONDER_EVENT_DONE;
     event->end = s->end;
     event->prompt_tokens = s->prompt_tokens;
     event->reused_tokens = s->reused_tokens;
     event->output_tokens = s->output_tokens;
     event->prefill_us = s->first_us - s->began_us;
     event->decode_us = s->ended_us - s->first_us;
+    event->thought_tokens = s->thought_tokens;
+    event->calls = s->calls - s->calls_before;
 }
 
-/* What is held when the turn ends was no stop string after all. */
-static ponder_status flush(ponder_session *s, ponder_event *event, bool *has_event)
+static int32_t channel_kind(const ponder_session *s)
 {
-    s->phase = PN_DONE;
-    if (s->end == PONDER_END_STOP) return PONDER_OK;
-    if (s->model->core->tokenizer) pn_detok_finish(&s->detok, &s->held);
-    *has_event = s->held.n > 0;
-    ponder_status st = show(s, s->held.n);
-    if (*has_event) fill(s, event, PONDER_EVENT_ANSWER);
+    pn_channel c = s->parser ? pn_parser_channel(s->parser) : PN_CHANNEL_ANSWER;
+    return c == PN_CHANNEL_THOUGHT ? PONDER_EVENT_THOUGHT : c == PN_CHANNEL_COMMENTARY ? PONDER_EVENT_COMMENTARY : PONDER_EVENT_ANSWER;
+}
+
+/* With log-probabilities every token is reported, with an empty text if need be. */
+static void tell_token(ponder_session *s, ponder_event *event)
+{
+    if (s->fresh && s->logprobs >= 0 && !event->kind) event->kind = channel_kind(s);
+    if (!event->kind) return;
+    if (s->fresh) event->token = s->last_token;
+    if (s->fresh && s->logprobs >= 0) {
+        event->logprob = s->logprob;
+        event->top = s->top;
+        event->n_top = s->n_top;
+    }
+    s->fresh = false;
+}
+
+/* One piece of the turn: at most one event comes of it. */
+static ponder_status proceed(ponder_session *s, uint64_t until, ponder_event *event)
+{
+    ponder_status st = next_parsed(s, event);
+    if (st != PONDER_OK || event->kind) return st;
+    switch (s->phase) {
+    case PN_PREPARE: st = prepare(s, until); break;
+    case PN_TURN:
+        st = generate_one(s, until);
+        if (st == PONDER_OK) st = next_parsed(s, event);
+        break;
+    case PN_FLUSH: st = flush(s, event); break;
+    default: break;
+    }
+    if (st == PONDER_E_CANCELLED) {
+        pn_sequence_take_cancel(s->seq);
+        finish(s, PONDER_END_CANCELLED);
+        st = PONDER_OK;
+    }
     return st;
 }
 
@@ -170,17 +376,15 @@ ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *e
     *event = (ponder_event){.size = sizeof *event, .token = -1, .text = ""};
     s->shown.n = 0; /* told by the event before */
     ponder_status st = s->phase == PN_IDLE ? begin(s) : PONDER_OK;
-    bool has_event = false;
-    while (st == PONDER_OK && !has_event && s->phase == PN_TURN) {
-        st = generate_one(s, until, event, &has_event);
-        if (has_event) fill(s, event, PONDER_EVENT_ANSWER);
-        if (st == PONDER_OK && !has_event && s->phase == PN_TURN && until && pn_now_us() >= until) return PONDER_MORE;
+    while (st == PONDER_OK && !event->kind && s->phase != PN_DONE) {
+        st = proceed(s, until, event);
+        if (st == PONDER_OK) tell_token(s, event);
+        if (st == PONDER_OK && !event->kind && (s->phase == PN_TURN || s->phase == PN_PREPARE) && until && pn_now_us() >= until) return PONDER_MORE;
     }
     if (st == PONDER_MORE) return st;
-    if (st == PONDER_OK && !has_event && s->phase == PN_FLUSH) st = flush(s, event, &has_event);
-    if (st == PONDER_OK && !has_event && s->phase == PN_DONE) {
-        fill(s, event, PONDER_EVENT_DONE);
-        event->token = -1;
+    if (s->parser && s->phase != PN_PREPARE) s->thought_tokens = pn_parser_thought_tokens(s->parser) - s->thought_before;
+    if (st == PONDER_OK && !event->kind) {
+        tell_done(s, event);
         s->phase = PN_IDLE;
     }
     if (st != PONDER_OK) pn_session_drop_turn(s);
@@ -194,5 +398,7 @@ void pn_session_drop_turn(ponder_session *s)
     if (s->phase == PN_IDLE) return;
     s->phase = PN_IDLE;
     s->held.n = 0;
+    pn_session_forget_parser(s);
+    pn_session_drop_encoding(s);
     pn_sequence_rest(s->seq);
 }

@@ -4,7 +4,8 @@
 #include <stdatomic.h>
 
 struct pn_image {
-    const ponder_alloc *a;
+    ponder_alloc own;       /* a copy: the picture may outlive the config that gave it */
+    const ponder_alloc *a;  /* it, or NULL */
     atomic_uint users;
     uint32_t width, height;
     uint64_t hash;
@@ -35,7 +36,8 @@ ponder_status pn_image_new(pn_image **out, uint32_t width, uint32_t height, cons
         return pn_nomem(err, SIZE_MAX);
     pn_image *im = pn_alloc(a, bytes);
     if (!im) return pn_nomem(err, bytes);
-    *im = (pn_image){.a = a, .width = width, .height = height, .bytes = bytes};
+    *im = (pn_image){.own = a ? *a : (ponder_alloc){0}, .width = width, .height = height, .bytes = bytes};
+    im->a = a ? &im->own : NULL;
     atomic_init(&im->users, 1);
     memset((uint8_t *)im + bytes - PN_IMAGE_SLACK, 0, PN_IMAGE_SLACK);
     *out = im;
@@ -58,7 +60,9 @@ pn_image *pn_image_keep(pn_image *im)
 
 void pn_image_free(pn_image *im)
 {
-    if (im && atomic_fetch_sub_explicit(&im->users, 1, memory_order_acq_rel) == 1) pn_free(im->a, im, im->bytes);
+    if (!im || atomic_fetch_sub_explicit(&im->users, 1, memory_order_acq_rel) != 1) return;
+    const ponder_alloc own = im->own;
+    pn_free(im->a ? &own : NULL, im, im->bytes);
 }
 
 uint32_t pn_image_width(const pn_image *im) { return im->width; }

@@ -19,7 +19,7 @@ typedef struct pn_image_options {
 
 enum { PN_IMAGE_MAX_PIXELS = 1 << 27, PN_IMAGE_MAX_SIDE = 1 << 20 };
 
-/* A PNG or a JPEG, told by its content; `o` NULL: white, default limit. `a` must outlive the picture. EXIF orientation is
+/* A PNG or a JPEG, told by its content; `o` NULL: white, default limit. `a` is copied. EXIF orientation is
  * applied. PONDER_E_IO: the file cannot be read. PONDER_E_UNSUPPORTED: another format, or a build without libpng or
  * libjpeg-turbo, named. PONDER_E_FORMAT: damaged, cut short, or a wrong checksum. PONDER_E_RANGE: beyond the limit. */
 ponder_status pn_image_from_path(pn_image **out, const char *path, const pn_image_options *o, const ponder_alloc *a,

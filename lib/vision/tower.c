@@ -174,6 +174,11 @@ void pn_tower_free(pn_tower *t)
 const pn_tower_info *pn_tower_about(const pn_tower *t) { return &t->d; }
 const pn_store *pn_tower_store(const pn_tower *t) { return &t->store; }
 
+size_t pn_tower_bytes(const pn_tower *t)
+{
+    return pn_store_bytes(&t->store) + sizeof *t + t->d.layers * sizeof(pn_block);
+}
+
 ponder_status pn_tower_plan(pn_load_plan *out, pn_checkpoint *c, const pn_tower_info *d, const pn_load_options *o, ponder_error *err)
 {
     walking w = {d, NULL};

@@ -52,7 +52,8 @@ ponder_status pn_tower_load(pn_tower **out, pn_checkpoint *c, const char *text_a
 void pn_tower_free(pn_tower *t);
 const pn_tower_info *pn_tower_about(const pn_tower *t);
 const pn_store *pn_tower_store(const pn_tower *t);
-/* What pn_tower_load would own (the handle included) and keep mapped. */
+size_t pn_tower_bytes(const pn_tower *t);   /* what it owns, the handle included */
+/* What pn_tower_load would own and keep mapped. */
 ponder_status pn_tower_plan(pn_load_plan *out, pn_checkpoint *c, const pn_tower_info *d, const pn_load_options *o, ponder_error *err);
 
 /* ---- encoding: one picture, or one pair of video frames, as work ---------------------------- */

@@ -31,7 +31,7 @@ static void table(void **state)
 {
     (void)state;
     const uint32_t n = n_params();
-    assert_true(n >= 26);
+    assert_true(n >= 37);
     for (uint32_t i = 0; i < n; i++) {
         ponder_param_info p = param(i);
         assert_true(strlen(p.name) > 0 && strspn(p.name, "abcdefghijklmnopqrstuvwxyz_") == strlen(p.name));

@@ -19,6 +19,19 @@ static ponder_session *answered(ponder_model *m, const json_t *r)
     return s;
 }
 
+/* What stands between <|message|> and the <|eom|> or <|eot|> that ends the message. */
+static void bodies_of(const char *turn, char to[MOST_TEXT])
+{
+    static const char mark[] = "<|message|>";
+    *to = 0;
+    while ((turn = strstr(turn, mark)) != NULL) {
+        turn += sizeof mark - 1;
+        const char *end = strstr(turn, "<|eo");
+        assert_non_null(end);
+        strncat(to, turn, (size_t)(end - turn));
+    }
+}
+
 static void references(void **state)
 {
     ponder_model *m = *state;
@@ -38,13 +51,12 @@ static void references(void **state)
         assert_int_equal(t->end, PONDER_END_EOS);
         assert_int_equal(t->prompt, prompt.n);
         assert_int_equal(t->output, answer.n);
-        /* the reference's text has the special tokens; the events leave them out */
+        /* the reference's text has headers and special tokens; the events have what the messages say */
         size_t n = text_of_ids(m, answer.id, answer.n, true, text);
         assert_int_equal(n, strlen(text_at(r, "greedy_text")));
         assert_memory_equal(text, text_at(r, "greedy_text"), n);
-        n = text_of_ids(m, answer.id, answer.n, false, text);
-        assert_int_equal(t->n, n);
-        assert_memory_equal(t->text, text, n);
+        bodies_of(text_at(r, "greedy_text"), text);
+        assert_string_equal(t->text, text);
         free(t);
         ponder_session_free(s);
     }
@@ -113,14 +125,15 @@ static void turn_cut_by_length(void **state)
 static void turn_cut_by_stop(void **state)
 {
     ponder_config *c = new_config();
-    OK(ponder_config_set_str(c, PONDER_P_STOP, "self"));
+    OK(ponder_config_set_str(c, PONDER_P_STOP, "7"));
     ponder_session *s = new_session(*state, c);
     OK(ponder_config_set_str(c, PONDER_P_EFFORT, "high"));
     OK(ponder_session_configure(s, c));
     add(s, "user", "Add 904+471");
     told *t = generate(s);
     assert_int_equal(t->end, PONDER_END_STOP);
-    assert_string_equal(t->text, " to=");
+    assert_non_null(strstr(t->text, "13")); /* the answer is 1375; the thought may hold the stop string */
+    assert_true(t->text[t->n - 1] == '3');
     free(t);
     continues_with_end_token(*state, s);
     ponder_session_free(s);

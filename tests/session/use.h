@@ -18,7 +18,7 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define OK(call) assert_int_equal(call, PONDER_OK)
 
-enum { EOT = 392, SEED_VOCAB = 416, MOST_IDS = 2048, MOST_TEXT = 16384 };
+enum { EOT = 392, SEED_VOCAB = 416, MOST_IDS = 8192, MOST_TEXT = 16384 };
 
 static inline const char *data_path(const char *name)
 {
