@@ -37,7 +37,7 @@ uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values)
 }
 
 /* A tile is bounded by its work (multiply-adds at about a third of a core's peak) and by the weight bytes it reads. */
-enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 3 << 20, TILES_A_THREAD = 4, COLUMN_STEP = 16 };
+enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 7 << 20, TILES_A_THREAD = 4, COLUMN_STEP = 16 };
 
 static uint32_t panels_of(const pn_weight *w) { return (w->first.rows + PN_PANEL - 1) / PN_PANEL; }
 

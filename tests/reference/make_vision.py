@@ -20,7 +20,7 @@ import make_checkpoints as mc
 
 IMAGE, VIDEO = 159, 158
 IMAGE_START, IMAGE_END, VIDEO_START, VIDEO_SEP, VIDEO_END = 150, 151, 152, 153, 154
-TOLERANCE = 1e-4
+TOLERANCE = 3e-5
 
 
 # ---- the models ---------------------------------------------------------------------------------
@@ -58,9 +58,12 @@ def weight(model, name, p, c):
     if "norm" in name or "ln_p" in name:
         x = x * 0.3 + (1.0 if name.endswith("weight") else 0.0)
         if "ln_pre" in name:
-            x *= 0.1
+            x *= 0.06
+    elif name.endswith("mlp.fc1.bias"):
+        x *= 0.5
+        x[1::2] = x[1::2] - 2.3
     elif name.endswith("bias"):
-        x *= 0.5 if "attn" in name or "fc1" in name else 0.05
+        x *= 0.5 if "attn" in name else 0.05
     elif "position_embedding_table" in name:
         x *= 0.5
     elif "patch_embedding" in name:
@@ -69,8 +72,12 @@ def weight(model, name, p, c):
         x *= 1.4 / np.sqrt(p.shape[-1])
         if name.endswith("fc1.weight"):
             x *= 2
-        elif name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
-            x *= 0.1
+        if name.endswith("mlp.fc1.weight"):
+            x[1::2] *= 0.17
+        elif name.endswith("mlp.fc2.weight"):
+            x *= np.where(np.arange(x.shape[1]) % 2, 2.5, 0.06)
+        elif name.endswith("attn.proj.weight"):
+            x *= 0.06
         elif name.endswith("vision_projection.weight"):
             x *= 0.3
     return torch.from_numpy(x.astype(np.float32))
@@ -83,6 +90,12 @@ def build(name):
     with torch.no_grad():
         for n, p in model.state_dict().items():
             p.copy_(weight(name, n, p, config))
+        # The adapter has no bias: every other unit gets one through that of the norm before it.
+        inner = model.model
+        bias = inner.vision_tower.ln_post.bias.repeat_interleave(config.vision_config.merge_size ** 2)
+        fc1, fc2 = inner.vision_adapter.fc1.weight, inner.vision_adapter.fc2.weight
+        fc1[1::2] = fc1[1::2] * 0.17 - 2.3 * bias / (bias @ bias)
+        fc2[:, 1::2] *= 12
     return model
 
 
@@ -215,6 +228,8 @@ def make_prompts(name, model, pictures, out):
         greedy, margin = list(ids), 1e9
         for _ in range(4):
             top = forward(model, greedy, *frames)[-1].topk(2)
+            if top.indices[0] >= 150:       # a placeholder would ask for rows of its own
+                break
             margin = min(margin, (top.values[0] - top.values[1]).item())
             greedy.append(top.indices[0].item())
         file = key.replace(" ", "-") + ".logits.npy"
@@ -225,7 +240,7 @@ def make_prompts(name, model, pictures, out):
             if w == words:
                 moved = (last - logits[-1]).abs().max().item()
                 print(f"    {key} against {other}: {moved:.2f}")
-                assert moved > 0.3
+                assert moved > 0.1
         seen[key] = words, logits[-1]
     return stored
 
