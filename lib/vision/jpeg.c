@@ -40,6 +40,7 @@ static ponder_status status_of(int code)
 {
     switch (code) {
     case JERR_OUT_OF_MEMORY: return PONDER_E_NOMEM;
+    case JERR_IMAGE_TOO_BIG: return PONDER_E_RANGE;
     case JERR_SOF_UNSUPPORTED: case JERR_BAD_PRECISION: case JERR_ARITH_NOTIMPL: return PONDER_E_UNSUPPORTED;
     default: return PONDER_E_FORMAT;
     }

@@ -18,41 +18,52 @@ static inline __m256i weight_pairs(const int16_t *w)
     return _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)(const void *)w)), order);
 }
 
-static inline void put_pixel(uint8_t *out, __m256i sum, __m128i half, __m128i shift)
+/* The two halves of each sum together, for two rows: row a below, row b above. */
+static inline __m256i join(__m256i a, __m256i b)
 {
-    __m128i v = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    v = _mm_sra_epi32(_mm_add_epi32(v, half), shift);
-    v = _mm_packus_epi16(_mm_packs_epi32(v, v), v);
-    const uint32_t rgb = (uint32_t)_mm_cvtsi128_si32(v);
-    memcpy(out, &rgb, 3);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
 }
 
-/* N rows at once share the weights. */
-#define ACROSS(N)                                                                                                             \
-    static void across_##N(uint8_t *out, size_t out_stride, const uint8_t *in, size_t in_stride, const pn_axis *x)              \
-    {                                                                                                                           \
-        const __m128i half = _mm_set1_epi32(1 << (x->shift - 1)), shift = _mm_cvtsi32_si128((int)x->shift);                     \
-        for (uint32_t i = 0; i < x->n; i++) {                                                                                   \
-            const uint8_t *p = in + (size_t)x->first[i] * 3;                                                                    \
-            const int16_t *w = x->w + (size_t)i * x->taps;                                                                      \
-            __m256i sum[N];                                                                                                     \
-            for (int r = 0; r < N; r++) sum[r] = _mm256_setzero_si256();                                                        \
-            for (uint32_t k = 0; k < x->count[i]; k += 4, p += 12) {                                                            \
-                const __m256i pair = weight_pairs(w + k);                                                                       \
-                for (int r = 0; r < N; r++)                                                                                     \
-                    sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pixel_pairs(p + r * in_stride), pair));                 \
-            }                                                                                                                   \
-            for (int r = 0; r < N; r++) put_pixel(out + r * out_stride + (size_t)i * 3, sum[r], half, shift);                   \
-        }                                                                                                                       \
+/* Four rows' sums to their pixels. A fourth byte is written too while a next pixel will come to lie over it. */
+static inline void put_pixels(uint8_t *out, size_t stride, const __m256i sum[4], __m256i half, __m128i shift, size_t bytes)
+{
+    const __m256i a = _mm256_sra_epi32(_mm256_add_epi32(join(sum[0], sum[1]), half), shift);
+    const __m256i b = _mm256_sra_epi32(_mm256_add_epi32(join(sum[2], sum[3]), half), shift);
+    const __m256i words = _mm256_packs_epi32(a, b), v = _mm256_packus_epi16(words, words);
+    const __m128i even = _mm256_castsi256_si128(v), odd = _mm256_extracti128_si256(v, 1);
+    const int32_t rgb[4] = {_mm_cvtsi128_si32(even), _mm_cvtsi128_si32(odd), _mm_extract_epi32(even, 1), _mm_extract_epi32(odd, 1)};
+    for (int r = 0; r < 4; r++) memcpy(out + r * stride, &rgb[r], bytes);
+}
+
+static inline void sum_pixels(__m256i sum[4], const uint8_t *p, size_t stride, const int16_t *w, uint32_t count)
+{
+    for (int r = 0; r < 4; r++) sum[r] = _mm256_setzero_si256();
+    for (uint32_t k = 0; k < count; k += 4, p += 12) {
+        const __m256i pair = weight_pairs(w + k);
+        for (int r = 0; r < 4; r++) sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pixel_pairs(p + r * stride), pair));
     }
-ACROSS(1)
-ACROSS(4)
+}
+
+/* Four rows at once share the weights. */
+static void across_4(uint8_t *out, size_t out_stride, const uint8_t *in, size_t in_stride, const pn_axis *x)
+{
+    const __m256i half = _mm256_set1_epi32(1 << (x->shift - 1));
+    const __m128i shift = _mm_cvtsi32_si128((int)x->shift);
+    const uint32_t last = x->n - 1;
+    __m256i sum[4];
+    for (uint32_t i = 0; i < last; i++) {
+        sum_pixels(sum, in + (size_t)x->first[i] * 3, in_stride, x->w + (size_t)i * x->taps, x->count[i]);
+        put_pixels(out + (size_t)i * 3, out_stride, sum, half, shift, 4);
+    }
+    sum_pixels(sum, in + (size_t)x->first[last] * 3, in_stride, x->w + (size_t)last * x->taps, x->count[last]);
+    put_pixels(out + (size_t)last * 3, out_stride, sum, half, shift, 3);
+}
 
 void pn_resize_across_avx2(uint8_t *out, size_t out_stride, const uint8_t *in, size_t in_stride, uint32_t n_rows, const pn_axis *x)
 {
     uint32_t row = 0;
     for (; row + 4 <= n_rows; row += 4) across_4(out + row * out_stride, out_stride, in + row * in_stride, in_stride, x);
-    for (; row < n_rows; row++) across_1(out + row * out_stride, out_stride, in + row * in_stride, in_stride, x);
+    pn_resize_across_c(out + row * out_stride, out_stride, in + row * in_stride, in_stride, n_rows - row, x);
 }
 
 typedef struct sums { __m256i v[4]; } sums;
