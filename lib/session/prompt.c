@@ -352,8 +352,11 @@ ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live)
 {
     ponder_status st = pn_session_render(s, false);
     if (st == PONDER_OK) st = pn_session_encode_parts(s, &s->next, 1, 0);
-    if (st == PONDER_OK) st = pn_session_attach(s, live);
-    if (st != PONDER_OK) return st;
+    if (st != PONDER_OK) {
+        pn_medium_free(live);
+        return st;
+    }
+    if ((st = pn_session_attach(s, live)) != PONDER_OK) return st;
     script v = {.s = s};
     pn_pending m = s->next;
     m.role = pn_str_of("user");

@@ -292,7 +292,7 @@ ponder_status pn_session_hear(ponder_session *s, uint64_t until); /* rows of wha
 ponder_status pn_session_end_listening(ponder_session *s, const char *text, size_t n);
 ponder_status pn_session_copy_listening(ponder_session *to, const ponder_session *from);
 void pn_session_forget_listening(ponder_session *s);
-ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live);
+ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live); /* takes live over, also on failure */
 ponder_status pn_session_close_listening(ponder_session *s, const char *text, size_t n);
 
 /* turn.c */

@@ -1,0 +1,156 @@
+/* Every allocation of a rich conversation fails in turn: a status each time, nothing left behind, and the session is of use again
+ * where it was made at all. */
+#include <stdatomic.h>
+
+#include "use.h"
+
+static _Atomic long calls, fail_at, live;
+
+static void *take(void *user, size_t bytes, size_t align)
+{
+    (void)user;
+    if (calls++ == fail_at) return NULL;
+    void *p = NULL;
+    if (posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, bytes ? bytes : 1) != 0) return NULL;
+    live++;
+    return p;
+}
+
+static void give_back(void *user, void *p, size_t bytes)
+{
+    (void)user;
+    (void)bytes;
+    live -= p != NULL;
+    free(p);
+}
+
+static const ponder_alloc alloc = {sizeof alloc, NULL, take, give_back};
+
+static const char tools[] = "[{\"name\":\"lamp.set\",\"description\":\"Sets a lamp.\",\"parameters\":{\"type\":\"object\",\"properties\":"
+                            "{\"on\":{\"type\":\"boolean\"},\"room\":{\"enum\":[\"hall\",\"attic\"]}},\"required\":[\"on\"]}}]";
+static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"],\"additionalProperties\":false}";
+
+/* The handles of one life, and its first failure. */
+typedef struct life {
+    ponder_config *c;
+    ponder_model *m;
+    ponder_session *s, *fork;
+    ponder_image *im, *part;
+    ponder_sound *w;
+    ponder_parser *p;
+    ponder_status st;
+} life;
+
+#define TRY(l, call) do { if ((l)->st >= 0) (l)->st = (call); } while (0)
+
+static void open_all(life *l)
+{
+    static uint8_t pixels[40 * 30 * 3];
+    static float wave[3000];
+    const ponder_view v = {.size = sizeof v, .pixels = pixels, .width = 40, .height = 30, .stride = 120, .format = PONDER_RGB};
+    const ponder_samples w = {.size = sizeof w, .samples = wave, .frames = 3000, .rate = 24000, .channels = 1};
+    for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 31);
+    for (size_t i = 0; i < COUNT(wave); i++) wave[i] = (float)(i % 50) / 50;
+    TRY(l, ponder_config_new(&l->c, &alloc));
+    TRY(l, ponder_config_set_i64(l->c, PONDER_P_THREADS, 1));
+    TRY(l, ponder_config_set_i64(l->c, PONDER_P_CONTEXT, 4096));
+    TRY(l, ponder_config_set_i64(l->c, PONDER_P_MAX_TOKENS, 3));
+    TRY(l, ponder_config_set_i64(l->c, PONDER_P_STRICT_TOOLS, 1));
+    TRY(l, ponder_config_set_str(l->c, PONDER_P_SCHEMA, schema));
+    TRY(l, ponder_config_set_str(l->c, PONDER_P_STOP, "stop"));
+    TRY(l, ponder_model_open(&l->m, data_path("seed0"), l->c));
+    TRY(l, ponder_session_new(&l->s, l->m, l->c));
+    TRY(l, ponder_image_open_view(&l->im, &v, l->c));
+    TRY(l, ponder_image_crop(&l->part, l->im, 1, 1, 20, 20, l->c));
+    TRY(l, ponder_sound_open_samples(&l->w, &w, l->c));
+}
+
+static void talk(life *l)
+{
+    size_t n;
+    ponder_image *frames[3] = {l->im, l->im, l->im};
+    const double seconds[3] = {0, 0.5, 1};
+    TRY(l, ponder_session_tools(l->s, tools, sizeof tools - 1));
+    TRY(l, ponder_session_attach_text(l->s, "See ", 4));
+    TRY(l, ponder_session_attach_image(l->s, l->im));
+    TRY(l, ponder_session_attach_video(l->s, frames, seconds, 3));
+    TRY(l, ponder_session_attach_sound(l->s, l->w));
+    TRY(l, ponder_session_add(l->s, "user", "and hear!", 9));
+    TRY(l, ponder_session_fork(&l->fork, l->s, NULL));
+    TRY(l, ponder_session_features(l->s, NULL, 0, &n));
+    TRY(l, ponder_session_generate(l->s, NULL, NULL));
+    static float wave[4000];
+    const ponder_samples w = {.size = sizeof w, .samples = wave, .frames = 4000, .rate = 24000, .channels = 1};
+    TRY(l, ponder_session_attach_image(l->fork, l->part));
+    TRY(l, ponder_session_listen(l->fork, &w));
+    TRY(l, ponder_session_prefill(l->fork, UINT64_MAX));
+    TRY(l, ponder_session_add(l->fork, "user", "?", 1));
+    TRY(l, ponder_session_generate(l->fork, NULL, NULL));
+    static const char call[] = " to=lamp.set<|message|>";
+    TRY(l, ponder_session_add(l->s, "user", "Light!", 6));
+    TRY(l, ponder_session_prompt(l->s, call, sizeof call - 1, PONDER_TOKENIZE_SPECIAL));
+    TRY(l, ponder_session_run(l->s, NULL, NULL, NULL, 1));
+    TRY(l, ponder_session_save(l->s, NULL, 0, &n));
+}
+
+static void parse(life *l)
+{
+    static const char stream[] = " to=self<|message|>Hm<|eom|><|start|>assistant to=lamp.set<|message|><atem:function_calls>\n<atem:invoke name=\""
+                                 "lamp.set\">\n<atem:parameter name=\"on\">true</atem:parameter>\n</atem:invoke>\n</atem:function_calls><|eot|>";
+    ponder_event e = {.size = sizeof e};
+    TRY(l, ponder_parser_new(&l->p, "muse", tools, sizeof tools - 1, l->c));
+    TRY(l, ponder_parser_feed(l->p, stream, sizeof stream - 1));
+    TRY(l, ponder_parser_feed(l->p, NULL, 0));
+    while (l->st >= 0 && ponder_parser_next(l->p, &e) == PONDER_OK) { }
+}
+
+/* After a failure, memory being there again: the session answers a plain question. */
+static void useful_again(life *l)
+{
+    if (!l->s) return;
+    fail_at = -1;
+    ponder_status st = ponder_session_add(l->s, "user", "Add 1+2", 7);
+    if (st == PONDER_OK) st = ponder_session_generate(l->s, NULL, NULL);
+    if (st != PONDER_OK) fail_msg("after a failed allocation: %s", ponder_session_error(l->s));
+}
+
+static ponder_status one_life(long at)
+{
+    life l = {.st = PONDER_OK};
+    calls = live = 0;
+    fail_at = at;
+    open_all(&l);
+    talk(&l);
+    parse(&l);
+    if (l.st < 0 && l.st != PONDER_E_NOMEM) fail_msg("allocation %ld failed: status %d, %s", at, (int)l.st, l.s ? ponder_session_error(l.s) : "");
+    if (l.st < 0) useful_again(&l);
+    ponder_parser_free(l.p);
+    ponder_image_free(l.im); /* before those that hold them */
+    ponder_image_free(l.part);
+    ponder_sound_free(l.w);
+    ponder_config_free(l.c);
+    ponder_model_free(l.m);
+    ponder_session_free(l.fork);
+    ponder_session_free(l.s);
+    if (live != 0) fail_msg("allocation %ld failed: %ld pieces left", at, (long)live);
+    return l.st;
+}
+
+static void every_allocation_fails_in_turn(void **state)
+{
+    (void)state;
+    assert_true(one_life(-1) >= 0);
+    const long all = calls;
+    const char *every = getenv("PONDER_TEST_EVERY");
+    const long stride = every ? atol(every) : 1;
+    long survived = 0, failed = 0;
+    for (long at = 0; at < all; at += stride, failed++) survived += one_life(at) >= 0;
+    printf("%ld of %ld allocations failed, %ld of them not needed for success\n", failed, all, survived);
+    assert_true(survived <= failed / 10); /* caches may forget */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_fails_in_turn)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
