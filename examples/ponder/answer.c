@@ -9,10 +9,16 @@ typedef struct printing {
     ponder_event done;
 } printing;
 
+/* Standard output has the answer and nothing else, so that it can be piped. */
+static FILE *stream_of(int kind)
+{
+    return kind == PONDER_EVENT_ANSWER ? stdout : stderr;
+}
+
 static void end_line(printing *p)
 {
     if (p->open_line)
-        fputc('\n', p->last_kind == PONDER_EVENT_THOUGHT ? stderr : stdout);
+        fputc('\n', stream_of(p->last_kind));
     fflush(stdout);
     p->open_line = 0;
 }
@@ -31,23 +37,37 @@ static void write_text(FILE *to, const char *text, size_t bytes)
     }
 }
 
-/* Standard output has the answer and nothing else, so that it can be piped. */
 static void print_text(printing *p, const ponder_event *event)
 {
-    int thought = event->kind == PONDER_EVENT_THOUGHT;
-    FILE *to = thought ? stderr : stdout;
-    if (!event->text_bytes || (thought && p->options->no_thoughts))
+    FILE *to = stream_of(event->kind);
+    if (!event->text_bytes || (event->kind == PONDER_EVENT_THOUGHT && p->options->no_thoughts))
         return;
     if (p->last_kind && p->last_kind != event->kind)
         end_line(p);
-    if (thought)
+    if (to == stderr)
         fputs(tint(to, TINT_DIM), to);
     write_text(to, event->text, event->text_bytes);
-    if (thought)
+    if (to == stderr)
         fputs(tint(to, TINT_PLAIN), to);
     fflush(to);
     p->last_kind = event->kind;
     p->open_line = event->text[event->text_bytes - 1] != '\n';
+}
+
+/* A line of its own: for a script on standard output, for the eye as "name {arguments}". */
+static void print_call(printing *p, const ponder_event *event)
+{
+    end_line(p);
+    if (p->options->calls) {
+        json_call(stdout, event);
+        fflush(stdout);
+        return;
+    }
+    fputs(tint(stderr, TINT_DIM), stderr);
+    write_text(stderr, event->name, event->name_bytes);
+    fputc(' ', stderr);
+    write_text(stderr, event->text, event->text_bytes);
+    fprintf(stderr, "%s\n", tint(stderr, TINT_PLAIN));
 }
 
 static int32_t on_event(void *user, const ponder_event *event)
@@ -55,8 +75,12 @@ static int32_t on_event(void *user, const ponder_event *event)
     printing *p = user;
     if (event->kind == PONDER_EVENT_DONE)
         p->done = *event;
+    else if (event->kind == PONDER_EVENT_TOOL_CALL)
+        print_call(p, event);
     else
         print_text(p, event);
+    if (event->kind == PONDER_EVENT_ANSWER && p->options->keep)
+        buffer_add(p->options->keep, event->text, event->text_bytes);
     return ferror(stdout) || interrupted(); /* the signal may have come before the turn began, when a cancel does nothing */
 }
 

@@ -214,9 +214,9 @@ static void print_json(const bench *b, const char *path)
     char type[32];
     model_text(b->model, PONDER_INFO_TYPE, type, sizeof type);
     fputs("{\"model\":", stdout);
-    json_text(stdout, path);
+    json_text(stdout, path, strlen(path));
     fputs(",\"type\":", stdout);
-    json_text(stdout, type);
+    json_text(stdout, type, strlen(type));
     printf(",\"threads\":%d,\"repeat\":%d", (int)model_number(b->model, PONDER_INFO_THREADS), (int)b->repeat);
     for (size_t i = 0; i < b->n; i++)
         printf(",\"%s\":%.2f", b->results[i].name, b->results[i].best);

@@ -67,8 +67,35 @@ static int begin(chat *c)
 
 static void print_commands(void)
 {
-    fputs("/new    begins another conversation\n/quit   ends (Ctrl-D too)\n/help   this\n"
+    fputs("/image FILE   puts a picture before the next message\n/audio FILE   ... or a sound\n"
+          "/new          begins another conversation\n/quit         ends (Ctrl-D too)\n/help         this\n"
           "A line that ends in \\ goes on in the next one. Ctrl-C ends the running answer.\n", stderr);
+}
+
+/* What follows the command on its line, without blanks round it; NULL when it is another command. */
+static const char *file_of(const char *command, char *text)
+{
+    size_t n = strlen(command);
+    char *end;
+    if (strncmp(text, command, n) || (text[n] && text[n] != ' ' && text[n] != '\t'))
+        return NULL;
+    text += n + strspn(text + n, " \t");
+    for (end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t'); end--)
+        ;
+    *end = 0;
+    return text;
+}
+
+/* As a failed turn. */
+static int attach(chat *c, int which, const char *path)
+{
+    media m = MEDIA_DEFAULTS;
+    int code = *path ? 0 : fail_usage(which == MEDIA_IMAGE ? "/image" : "/audio", "wants a FILE");
+    media_add(&m, which, path);
+    if (!code && !(code = media_open(&m, c->config)))
+        code = media_attach(&m, c->session);
+    media_free(&m);
+    return code && is_terminal(stdin) ? 0 : code ? EXIT_FAIL : 0;
 }
 
 /* A failed turn ends a script with an error, and a person's chat not at all. */
@@ -83,6 +110,23 @@ static int turn(chat *c, const char *text, size_t bytes)
     return is_terminal(stdin) && status != PONDER_E_UNSUPPORTED ? 0 : EXIT_FAIL;
 }
 
+/* One line that was typed. */
+static int obey(chat *c, char *text, size_t bytes)
+{
+    const char *file;
+    if (!strcmp(text, "/help")) {
+        print_commands();
+        return 0;
+    }
+    if (!strcmp(text, "/new"))
+        return begin(c);
+    if ((file = file_of("/image", text)))
+        return attach(c, MEDIA_IMAGE, file);
+    if ((file = file_of("/audio", text)))
+        return attach(c, MEDIA_AUDIO, file);
+    return turn(c, text, bytes);
+}
+
 static int talk(chat *c)
 {
     char *text = NULL;
@@ -94,12 +138,7 @@ static int talk(chat *c)
             continue;
         if (!strcmp(text, "/quit"))
             break;
-        if (!strcmp(text, "/help"))
-            print_commands();
-        else if (!strcmp(text, "/new"))
-            code = begin(c);
-        else
-            code = turn(c, text, (size_t)bytes);
+        code = obey(c, text, (size_t)bytes);
     }
     if (!code && bytes < 0)
         prompt("\n");
@@ -134,11 +173,13 @@ int command_chat(int argc, char **argv)
     const options o = {
         "chat MODEL",
         "A conversation: one line is one message, and a later turn keeps all that was said. MODEL is a GGUF file or a Hugging\n"
-        "Face folder. Ctrl-C ends the running answer and not the chat; Ctrl-D or /quit ends the chat; /new begins another.\n"
-        "Answers go to standard output; thoughts, progress and rates to standard error. Lines may also come from a file.",
+        "Face folder. Ctrl-C ends the running answer and not the chat; Ctrl-D or /quit ends the chat; /new begins another;\n"
+        "/image FILE and /audio FILE put a picture or a sound before the next message. Answers go to standard output; thoughts,\n"
+        "commentary, progress and rates to standard error. Lines may also come from a file.",
         "examples:\n"
         "  ponder chat model.gguf --system 'You answer in one sentence.'\n"
-        "  printf 'Hello\\nWhat did I say?\\n' | ponder chat model.gguf --quiet",
+        "  printf 'Hello\\nWhat did I say?\\n' | ponder chat model.gguf --quiet\n"
+        "  printf '/image cat.jpg\\nWhat is it?\\nWhat colour is it?\\n' | ponder chat muse/ --quiet",
         table, sizeof table / sizeof *table, c.config = new_config(), 1, 1};
     interrupt_install();
     code = options_parse(&o, argc, argv, &args);

@@ -51,6 +51,17 @@ char *read_all(FILE *in, size_t *n)
     return text;
 }
 
+char *read_file(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    char *text = f ? read_all(f, n) : NULL;
+    if (!text)
+        fail(path, PONDER_E_IO, strerror(errno));
+    if (f)
+        fclose(f);
+    return text;
+}
+
 int finish_output(void)
 {
     if (!fflush(stdout) && !ferror(stdout))

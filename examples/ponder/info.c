@@ -3,74 +3,93 @@
 
 #include "program.h"
 
+enum { TOWER_BYTES = -1 }; /* no id of the library's: the plan knows it */
+
 static const struct row {
     int32_t id;
-    int text, bytes;
+    enum { NUMBER, TEXT, BYTES, YES } form;
     const char *key, *label;
 } rows[] = {
-    {PONDER_INFO_ARCHITECTURE, 1, 0, "architecture", "architecture"},
-    {PONDER_INFO_NAME, 1, 0, "name", "name"},
-    {PONDER_INFO_TYPE, 1, 0, "type", "weights"},
-    {PONDER_INFO_TEMPLATE, 1, 0, "template", "chat template"},
-    {PONDER_INFO_HASH, 1, 0, "hash", "hash"},
-    {PONDER_INFO_PARAMETERS, 0, 0, "parameters", "parameters"},
-    {PONDER_INFO_LAYERS, 0, 0, "layers", "layers"},
-    {PONDER_INFO_WIDTH, 0, 0, "width", "width"},
-    {PONDER_INFO_VOCAB, 0, 0, "vocab", "tokens known"},
-    {PONDER_INFO_CONTEXT, 0, 0, "context", "context"},
-    {PONDER_INFO_WINDOW, 0, 0, "window", "sliding window"},
-    {PONDER_INFO_WEIGHT_BYTES, 0, 1, "weight_bytes", "weights' memory"},
-    {PONDER_INFO_PEAK_BYTES, 0, 1, "peak_bytes", "most memory so far"},
-    {PONDER_INFO_THREADS, 0, 0, "threads", "threads"},
-    {PONDER_INFO_CPU, 0, 0, "cpu", "kernel levels"},
+    {PONDER_INFO_ARCHITECTURE, TEXT, "architecture", "architecture"},
+    {PONDER_INFO_NAME, TEXT, "name", "name"},
+    {PONDER_INFO_TYPE, TEXT, "type", "weights"},
+    {PONDER_INFO_TEMPLATE, TEXT, "template", "chat template"},
+    {PONDER_INFO_HASH, TEXT, "hash", "hash"},
+    {PONDER_INFO_PARAMETERS, NUMBER, "parameters", "parameters"},
+    {PONDER_INFO_LAYERS, NUMBER, "layers", "layers"},
+    {PONDER_INFO_WIDTH, NUMBER, "width", "width"},
+    {PONDER_INFO_VOCAB, NUMBER, "vocab", "tokens known"},
+    {PONDER_INFO_CONTEXT, NUMBER, "context", "context"},
+    {PONDER_INFO_WINDOW, NUMBER, "window", "sliding window"},
+    {PONDER_INFO_IMAGES, YES, "images", "sees images"},
+    {PONDER_INFO_SOUNDS, YES, "sounds", "hears sounds"},
+    {TOWER_BYTES, BYTES, "tower_bytes", "towers' memory"},
+    {PONDER_INFO_WEIGHT_BYTES, BYTES, "weight_bytes", "weights' memory"},
+    {PONDER_INFO_PEAK_BYTES, BYTES, "peak_bytes", "most memory so far"},
+    {PONDER_INFO_THREADS, NUMBER, "threads", "threads"},
+    {PONDER_INFO_CPU, NUMBER, "cpu", "kernel levels"},
 };
 
-static void print_row(ponder_model *model, const struct row *r)
+static int64_t number_of(const struct row *r, ponder_model *model, const ponder_plan *plan)
 {
-    char text[256], human[16];
-    int64_t value = r->text ? 0 : model_number(model, r->id);
+    return r->id == TOWER_BYTES ? (int64_t)plan->tower_bytes : model_number(model, r->id);
+}
+
+static void print_row(ponder_model *model, const ponder_plan *plan, const struct row *r)
+{
+    char words[256], human[16];
+    int64_t value = r->form == TEXT ? 0 : number_of(r, model, plan);
     printf("%s%-20s%s", tint(stdout, TINT_BOLD), r->label, tint(stdout, TINT_PLAIN));
-    if (r->text) {
-        model_text(model, r->id, text, sizeof text);
-        printf("%s\n", *text ? text : "-");
+    if (r->form == TEXT) {
+        model_text(model, r->id, words, sizeof words);
+        printf("%s\n", *words ? words : "-");
     } else if (r->id == PONDER_INFO_CPU) {
         printf("%s%s%s\n", value & 1 ? "AVX2 " : "portable C", value & 2 ? "AVX-512 " : "", value & 4 ? "VNNI" : "");
-    } else if (r->bytes) {
+    } else if (r->form == YES) {
+        puts(value ? "yes" : "no");
+    } else if (r->form == BYTES) {
         printf("%s\n", human_bytes(human, (uint64_t)value));
     } else {
         printf("%" PRId64 "\n", value);
     }
 }
 
-static void print_json(ponder_model *model)
+static void print_json(ponder_model *model, const ponder_plan *plan)
 {
-    char text[256];
+    char words[256];
     putchar('{');
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        printf(i ? ",\"%s\":" : "\"%s\":", rows[i].key);
-        if (!rows[i].text) {
-            printf("%" PRId64, model_number(model, rows[i].id));
-            continue;
+        const struct row *r = &rows[i];
+        printf(i ? ",\"%s\":" : "\"%s\":", r->key);
+        if (r->form == TEXT) {
+            model_text(model, r->id, words, sizeof words);
+            json_text(stdout, words, strlen(words));
+        } else if (r->form == YES) {
+            fputs(number_of(r, model, plan) ? "true" : "false", stdout);
+        } else {
+            printf("%" PRId64, number_of(r, model, plan));
         }
-        model_text(model, rows[i].id, text, sizeof text);
-        json_text(stdout, text);
     }
     puts("}");
 }
 
 static int show_model(const char *path, ponder_config *config, int json)
 {
+    ponder_plan plan = {.size = sizeof plan};
     ponder_model *model;
+    ponder_status status;
     int code = open_model(&model, path, config, json);
     if (code)
         return code;
-    if (json)
-        print_json(model);
+    if ((status = ponder_model_plan(&plan, path, config)) != PONDER_OK)
+        code = fail(path, status, ponder_config_error(config));
+    else if (json)
+        print_json(model, &plan);
     else
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            print_row(model, &rows[i]);
+            print_row(model, &plan, &rows[i]);
     ponder_model_free(model);
-    return finish_output();
+    return code ? code : finish_output();
 }
 
 static int show_plan(const char *path, ponder_config *config, int json)
@@ -85,7 +104,8 @@ static int show_plan(const char *path, ponder_config *config, int json)
     } lines[] = {{"file_bytes", "weight files", p.file_bytes},          {"weight_bytes", "weights' memory", p.weight_bytes},
                  {"mapped_bytes", "mapped pages", p.mapped_bytes},      {"scratch_bytes", "working memory", p.scratch_bytes},
                  {"kv_bytes_token", "store, a token", p.kv_bytes_token}, {"kv_bytes_fixed", "store, fixed", p.kv_bytes_fixed},
-                 {"session_bytes", "store, a session", p.session_bytes}, {"peak_bytes", "peak", p.peak_bytes}};
+                 {"session_bytes", "store, a session", p.session_bytes}, {"peak_bytes", "peak", p.peak_bytes},
+                 {"tower_bytes", "towers' memory", p.tower_bytes},       {"encode_bytes", "to encode", p.encode_bytes}};
     char human[16];
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         if (json)
@@ -123,11 +143,12 @@ int command_info(int argc, char **argv)
         {"--parameters", NULL, "no model: the library's parameters, with bounds and default", OPTION_FLAG, &parameters, 0},
         OPTION_THREADS,
         {"--context", "N", "for --plan: tokens of a session", OPTION_PARAM, NULL, PONDER_P_CONTEXT},
+        OPTION_PROJECTOR,
         OPTION_ANY,
     };
     const options o = {
         "info (MODEL | --parameters)",
-        "What a model is: architecture, sizes, template, memory. MODEL is a GGUF file or a Hugging Face folder.",
+        "What a model is: architecture, sizes, template, whether it sees and hears, memory. MODEL is a GGUF file or a Hugging Face folder.",
         "examples:\n"
         "  ponder info model.gguf\n"
         "  ponder info model.gguf --plan --context 8192 --set kv_type=q8_0",

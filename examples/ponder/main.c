@@ -10,12 +10,15 @@ static const struct command {
 } commands[] = {
     {"chat", command_chat, "a conversation with a model"},
     {"ask", command_ask, "one question, one answer, for pipes too"},
+    {"see", command_see, "a question about a picture, and the boxes of the answer drawn into it"},
     {"info", command_info, "what a model is and the memory it takes"},
     {"bench", command_bench, "how fast it runs here"},
     {"logits", command_logits, "logits or hidden states of given token ids"},
     {"tokenize", command_tokenize, "text to token ids"},
     {"detokenize", command_detokenize, "token ids to text"},
     {"render", command_render, "a conversation to the prompt text of a template"},
+    {"parse", command_parse, "what a model wrote to thoughts, answers and calls, as JSON lines"},
+    {"features", command_features, "the rows that a picture, a sound or a video becomes"},
 };
 
 static int print_help(void)

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "program.h"
@@ -68,4 +69,22 @@ ponder_config *new_config(void)
     if (status != PONDER_OK)
         exit(fail("config", status, NULL));
     return config;
+}
+
+int set_schema(ponder_config *config, const char *path)
+{
+    size_t bytes;
+    char *json = read_file(path, &bytes);
+    ponder_status status;
+    int code;
+    if (!json)
+        return EXIT_FAIL;
+    if (!bytes || strlen(json) != bytes)
+        code = fail(path, PONDER_E_FORMAT, "no JSON Schema: it is empty, or not text");
+    else if ((status = ponder_config_set_str(config, PONDER_P_SCHEMA, json)) != PONDER_OK)
+        code = fail(path, status, ponder_config_error(config));
+    else
+        code = 0;
+    free(json);
+    return code;
 }

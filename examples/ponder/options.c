@@ -76,6 +76,8 @@ static int take(const options *o, const option *opt, const char *value)
         return OPTIONS_GO_ON;
     case OPTION_NUMBER:
         return options_number(value, opt->to) ? OPTIONS_GO_ON : fail_usage(opt->name, "wants a whole number");
+    case OPTION_REAL:
+        return options_real(value, opt->to) ? OPTIONS_GO_ON : fail_usage(opt->name, "wants a number");
     case OPTION_SET:
         return set_named(o->config, value);
     default:
@@ -83,6 +85,28 @@ static int take(const options *o, const option *opt, const char *value)
             return fail_usage(opt->name, "this library does not have it");
         return set_param(o->config, &p, value);
     }
+}
+
+/* A value, and for OPTION_WORDS those behind it too; *i is the place of the last word taken. */
+static void take_words(const option *opt, const char *value, int more, int argc, char **argv, int *i)
+{
+    option_list *list = opt->to;
+    option_given *g;
+    list->given = must_realloc(list->given, list->n + 1, sizeof *list->given);
+    g = &list->given[list->n++];
+    g->which = opt->param;
+    g->words = must_alloc((size_t)(argc - *i) + 1, sizeof *g->words);
+    g->words[0] = value;
+    g->n = 1;
+    while (more && *i + 1 < argc && argv[*i + 1][0] != '-')
+        g->words[g->n++] = argv[++*i];
+}
+
+void options_list_free(option_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        free(list->given[i].words);
+    free(list->given);
 }
 
 static void print_option(const option *opt)
@@ -130,6 +154,10 @@ static int parse_option(const options *o, int argc, char **argv, int *i)
         if (++*i >= argc)
             return fail_usage(opt->name, "wants a value");
         value = argv[*i];
+    }
+    if (opt->kind == OPTION_EACH || opt->kind == OPTION_WORDS) {
+        take_words(opt, value, opt->kind == OPTION_WORDS, argc, argv, i);
+        return OPTIONS_GO_ON;
     }
     return take(o, opt, value);
 }

@@ -10,6 +10,9 @@ enum {
     OPTION_FLAG,   /* to: int, set to 1 */
     OPTION_TEXT,   /* to: const char * */
     OPTION_NUMBER, /* to: int64_t */
+    OPTION_REAL,   /* to: double */
+    OPTION_EACH,   /* to: option_list: a value each time it is given; `param` is the caller's number for it */
+    OPTION_WORDS,  /* ... with all words up to the next option */
     OPTION_PARAM,  /* a parameter of the library, which checks type and bounds itself */
     OPTION_SET     /* NAME=VALUE: any parameter by its name */
 };
@@ -23,6 +26,17 @@ typedef struct option {
     ponder_param param;
 } option;
 
+/* What was given, in order. */
+typedef struct option_given {
+    int32_t which;
+    size_t n;
+    const char **words; /* the command line's own */
+} option_given;
+typedef struct option_list {
+    option_given *given;
+    size_t n;
+} option_list;
+
 typedef struct options {
     const char *usage; /* "ask MODEL [QUESTION...]" */
     const char *about; /* what the command does, for --help */
@@ -35,6 +49,8 @@ typedef struct options {
 
 /* The usual parameters, to be put into a table. */
 #define OPTION_THREADS {"--threads", "T", "threads to compute with; 0: one a core", OPTION_PARAM, NULL, PONDER_P_THREADS}
+#define OPTION_PROJECTOR \
+    {"--projector", "FILE", "a GGUF with the model's image and audio towers (\"mmproj\"), for a model in a GGUF", OPTION_PARAM, NULL, PONDER_P_PROJECTOR}
 #define OPTIONS_ANSWERING \
     {"--max-tokens", "N", "most tokens of an answer, thoughts included; 0: until the context is full", OPTION_PARAM, NULL, PONDER_P_MAX_TOKENS}, \
     {"--temperature", "X", "0 always takes the most likely token", OPTION_PARAM, NULL, PONDER_P_TEMPERATURE}, \
@@ -44,13 +60,15 @@ typedef struct options {
     {"--effort", "E", "reasoning strength, as the model's template knows it", OPTION_PARAM, NULL, PONDER_P_EFFORT}, \
     OPTION_THREADS, \
     {"--context", "N", "tokens to make room for", OPTION_PARAM, NULL, PONDER_P_CONTEXT}, \
-    {"--template", "NAME", "muse, chatml, gemma or llama3 instead of the file's own", OPTION_PARAM, NULL, PONDER_P_TEMPLATE}
+    {"--template", "NAME", "muse, chatml, gemma or llama3 instead of the file's own", OPTION_PARAM, NULL, PONDER_P_TEMPLATE}, \
+    OPTION_PROJECTOR
 #define OPTION_ANY {"--set", "NAME=VALUE", "any parameter of the library (`ponder info --parameters` lists them)", OPTION_SET, NULL, 0}
 
 enum { OPTIONS_GO_ON = -1 };
 /* Parses; the words that are no options are moved to argv[1].. and counted in *args. OPTIONS_GO_ON, or the exit status:
  * help was printed, or a mistake. */
 int options_parse(const options *o, int argc, char **argv, int *args);
+void options_list_free(option_list *list);
 /* Text to a whole number; 0 when it is none. */
 int options_number(const char *text, int64_t *out);
 
