@@ -489,6 +489,15 @@ def check_ask_with_media():
         done = run("ask", folder, *SEED_OPTIONS, *given, "--", case["parts"][-1][1])
         expect(done.returncode == 0 and prompt_tokens(done) == [len(case["ids"])], case["name"], "wants", len(case["ids"]), done)
     expect(seen > 8, "only", seen, "prompts")
+    tokens = [prompt_tokens(run("ask", folder, *SEED_OPTIONS, "--frames", media("frame0.png"), *[media("frame1.png")] * 3, "--fps", fps, "--", "Hi"))
+              for fps in ("2", "0.001")]
+    expect(tokens[0] and tokens[1][0] > tokens[0][0], "frames' times are not told:", tokens)
+    picture, sound = ["--image", media("left.png")], ["--audio", media("short.wav")]
+    with tempfile.TemporaryDirectory() as tmp:
+        rows = [features(tmp, [folder], *given)[0]["rows"] for given in (picture, sound)]
+    raw = ["--quiet", *SEED_OPTIONS, "--raw", "<|patch|>" * rows[0] + "<|audio|>" * rows[1] + "Hi"]
+    output("ask", folder, *picture, *sound, *raw)
+    expect("PONDER_E_ARGUMENT" in error_line(1, "ask", folder, *sound, *picture, *raw), "the order of parts is lost")
     lengths = {c["name"]: len(c["ids"]) for c in load_json("media", "cases.json")["cases"]}
     script = f"/image {media('wide.png')}\nFrom 3 do 1p2t\n/new\n/audio  {media('short.wav')} \nFrom 3 do 1p2t\n".encode()
     done = run("chat", folder, *SEED_OPTIONS, text=script)
@@ -607,7 +616,9 @@ def check_ask():
     question = case["messages"][-1]["content"]
     options = ["--template", "muse", "--temperature", "0", "--max-tokens", "100", "--effort", case["reasoning_strength"]]
     done = run("ask", folder, *options, question)
-    expect(done.returncode == 0 and case["expected"] in done.stdout.decode(), done)
+    expect(done.returncode == 0 and done.stdout.decode() == case["expected"] + "\n", done)
+    thought = re.search(r"to=self<\|message\|>(.*?)<\|", case["greedy_text"], re.S)
+    expect(thought and thought.group(1).encode() in done.stderr, "the thought is not on standard error:", case["greedy_text"], done)
     expect(b"tokens/s" in done.stderr and b"\033" not in done.stdout + done.stderr, "no rates, or colours:", done.stderr)
     script = (question + "\n" + "/new\n" + question + "\n").encode()
     done = run("chat", folder, "--quiet", *options, text=script)
