@@ -8,12 +8,14 @@ static const pn_marker muse_markers[] = {
     {"<|eot|>", PN_MARK_TURN_END}, {"<|end_of_text|>", PN_MARK_TURN_END}, {"<|eom|>", PN_MARK_MESSAGE_END},
     {"<|start|>", PN_MARK_START}, {"<|message|>", PN_MARK_BODY}, {"<|begin_of_text|>", PN_MARK_BEGIN}};
 static const pn_marker think_markers[] = {
-    {"<|im_end|>", PN_MARK_TURN_END}, {"<|endoftext|>", PN_MARK_TURN_END}, {"<think>", PN_MARK_THINK},
+    {"<|im_end|>", PN_MARK_TURN_END}, {"<|endoftext|>", PN_MARK_TURN_END}, {"<|im_start|>", PN_MARK_START}, {"<think>", PN_MARK_THINK},
     {"</think>", PN_MARK_THINK_END}, {"<tool_call>", PN_MARK_CALL}, {"</tool_call>", PN_MARK_CALL_END}};
 static const pn_marker llama_markers[] = {
     {"<|eot_id|>", PN_MARK_TURN_END}, {"<|end_of_text|>", PN_MARK_TURN_END}, {"<|eom_id|>", PN_MARK_TURN_END},
-    {"<|python_tag|>", PN_MARK_PYTHON}};
-static const pn_marker gemma_markers[] = {{"<end_of_turn>", PN_MARK_TURN_END}, {"<eos>", PN_MARK_TURN_END}};
+    {"<|start_header_id|>", PN_MARK_START}, {"<|end_header_id|>", PN_MARK_BODY}, {"<|begin_of_text|>", PN_MARK_BEGIN},
+    {"<|python_tag|>", PN_MARK_PYTHON}}; /* the last: Llama 3 has none */
+static const pn_marker gemma_markers[] = {{"<end_of_turn>", PN_MARK_TURN_END}, {"<eos>", PN_MARK_TURN_END},
+                                          {"<start_of_turn>", PN_MARK_START}, {"<bos>", PN_MARK_BEGIN}};
 
 pn_parser_kind pn_parser_kind_of(pn_template t)
 {
@@ -428,6 +430,7 @@ void pn_parser_begin(pn_parser *p, pn_parse_start start)
     if (p->work.n) pn_take(p, p->work.n - p->at);
     p->work.n = p->at = p->n_partial = 0;
     p->head.n = p->body.n = 0;
+    p->role = 0;
     p->kind->begin(p, start);
 }
 

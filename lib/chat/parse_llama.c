@@ -74,6 +74,15 @@ static bool held_step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 
 static bool step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 {
+    if (p->role) {
+        pn_role_step(p, w, n);
+        return true;
+    }
+    if (p->behind_header && w[0] == '\n') {
+        pn_take(p, 1);
+        return true;
+    }
+    p->behind_header = false;
     if (p->state == ENDED) begin(p, PN_PARSE_TURN);
     if (p->state == HELD) return held_step(p, w, n, follow);
     if (p->state == TEXT || (p->tools && pn_tools_count(p->tools) == 0)) return show(p, n);
@@ -83,16 +92,29 @@ static bool step(pn_parser *p, const char *w, size_t n, pn_follow follow)
     return call > 0;
 }
 
+static void end_message(pn_parser *p)
+{
+    if (p->held) raw(p, (pn_str){"", 0}); /* a tag and nothing */
+    if (p->started) pn_event(p, PN_PARSED_MESSAGE_END, (pn_str){"", 0});
+}
+
 static void mark(pn_parser *p, pn_mark m, pn_str name)
 {
-    (void)name;
-    if (m == PN_MARK_PYTHON) {
+    if (p->role && pn_role_mark(p, m, name)) {
+        p->behind_header = !p->role;
+        return;
+    }
+    p->behind_header = false;
+    if (m == PN_MARK_START) {
+        if (p->state != ENDED) end_message(p);
+        begin(p, PN_PARSE_TURN);
+        pn_role_open(p);
+    } else if (m == PN_MARK_PYTHON) {
         if (p->state == ENDED) begin(p, PN_PARSE_TURN);
         p->state = HELD;
         p->held = p->started = true;
     } else if (m == PN_MARK_TURN_END && p->state != ENDED) {
-        if (p->held) raw(p, (pn_str){"", 0}); /* a tag and nothing */
-        if (p->started) pn_event(p, PN_PARSED_MESSAGE_END, (pn_str){"", 0});
+        end_message(p);
         pn_event(p, PN_PARSED_TURN_END, (pn_str){"", 0});
         p->state = ENDED;
     }
@@ -100,7 +122,9 @@ static void mark(pn_parser *p, pn_mark m, pn_str name)
 
 static void cut(pn_parser *p, size_t n)
 {
-    if (n) {
+    if (p->role) {
+        pn_role_cut(p, n);
+    } else if (n) {
         pn_event(p, PN_PARSED_RAW, (pn_str){p->work.p + p->at, n});
         pn_take(p, n);
     }
@@ -109,6 +133,7 @@ static void cut(pn_parser *p, size_t n)
 static pn_place place(const pn_parser *p)
 {
     static const pn_channel channels[] = {PN_CHANNEL_ANSWER, PN_CHANNEL_ANSWER, PN_CHANNEL_CALL, PN_CHANNEL_ENDED};
+    if (p->role) return pn_role_place(p);
     return (pn_place){.channel = channels[p->state], .since = p->since, .tool = {"", 0}, .parameter = {"", 0}};
 }
 

@@ -232,9 +232,10 @@ static bool header_step(pn_parser *p, const char *w, size_t n, pn_follow follow)
     return true;
 }
 
+/* Whether a block in this body, which is no thought, can be a call. */
 static bool may_call(const pn_parser *p)
 {
-    return p->channel != PN_PARSED_THOUGHT && (p->tools ? pn_tools_count(p->tools) > 0 : !p->framed);
+    return p->tools ? pn_tools_count(p->tools) > 0 : !p->framed;
 }
 
 /* Where a block of calls stands or begins to; n: nowhere. */

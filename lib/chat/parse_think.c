@@ -92,8 +92,8 @@ static bool fresh_step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 
 static bool text_step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 {
+    if (p->fresh && (p->kind_id == PN_PARSER_THINK || p->to == BEHIND_THOUGHT)) return fresh_step(p, w, n, follow);
     if (p->kind_id != PN_PARSER_THINK) return show(p, w, n);
-    if (p->fresh) return fresh_step(p, w, n, follow);
     const bool newline = w[n - 1] == '\n', call = follow == PN_FOLLOW_MARKER && p->marker == PN_MARK_CALL;
     if (!newline || (follow != PN_FOLLOW_TEXT && !call)) return show(p, w, n);
     const bool shown = show(p, w, n - 1);
@@ -130,7 +130,7 @@ static bool call_step(pn_parser *p, const char *w, size_t n)
 
 static bool behind_turn(pn_parser *p, const char *w, size_t n)
 {
-    const size_t lead = p->kind_id == PN_PARSER_THINK ? newlines(w, n) : 0; /* templates write one there */
+    const size_t lead = newlines(w, n); /* templates write one there */
     if (lead) pn_take(p, lead);
     else begin(p, PN_PARSE_TURN);
     return true;
@@ -138,6 +138,10 @@ static bool behind_turn(pn_parser *p, const char *w, size_t n)
 
 static bool step(pn_parser *p, const char *w, size_t n, pn_follow follow)
 {
+    if (p->role) {
+        pn_role_step(p, w, n);
+        return true;
+    }
     switch (p->state) {
     case ENDED: return behind_turn(p, w, n);
     case THOUGHT: return thought_step(p, w, n, follow);
@@ -198,6 +202,7 @@ static void open_call(pn_parser *p)
 static void literal(pn_parser *p, pn_str name)
 {
     const size_t from = p->body.n;
+    p->tally.thought += p->state == THOUGHT && p->from_token;
     if (p->state == CALL && pn_buf_put(&p->body, name.p, name.n)) follow_json(p, from);
     else if (p->state != CALL) pn_event_text(p, p->state == THOUGHT ? PN_PARSED_THOUGHT : PN_PARSED_ANSWER, name);
 }
@@ -236,10 +241,21 @@ static void turn_end(pn_parser *p)
 
 static void mark(pn_parser *p, pn_mark m, pn_str name)
 {
+    if (p->role && pn_role_mark(p, m, name)) {
+        if (!p->role) p->to = BEHIND_THOUGHT; /* Llama writes newlines there */
+        return;
+    }
     if (m == PN_MARK_TURN_END) {
         turn_end(p);
         return;
     }
+    if (m == PN_MARK_START) {
+        if (p->state != ENDED) end_message(p, false);
+        begin(p, PN_PARSE_TURN);
+        pn_role_open(p);
+        return;
+    }
+    if (m == PN_MARK_BEGIN || m == PN_MARK_BODY) return;
     if (p->state == ENDED && m != PN_MARK_NONE) begin(p, PN_PARSE_TURN);
     p->started |= m != PN_MARK_NONE;
     switch (m) {
@@ -260,8 +276,11 @@ static void mark(pn_parser *p, pn_mark m, pn_str name)
 
 static void cut(pn_parser *p, size_t n)
 {
-    if (p->state == CALL) pn_keep(p, &p->body, n);
-    else if (n) {
+    if (p->role) {
+        pn_role_cut(p, n);
+    } else if (p->state == CALL) {
+        pn_keep(p, &p->body, n);
+    } else if (n) {
         pn_event(p, PN_PARSED_RAW, (pn_str){p->work.p + p->at, n});
         pn_take(p, n);
     }
@@ -271,6 +290,7 @@ static void cut(pn_parser *p, size_t n)
 static pn_place place(const pn_parser *p)
 {
     static const pn_channel channels[] = {PN_CHANNEL_ANSWER, PN_CHANNEL_THOUGHT, PN_CHANNEL_CALL, PN_CHANNEL_ENDED};
+    if (p->role) return pn_role_place(p);
     const size_t since = p->state == CALL ? p->body.n : p->since;
     return (pn_place){.channel = channels[p->state], .since = since, .tool = {"", 0}, .parameter = {"", 0}};
 }

@@ -19,7 +19,7 @@ typedef enum pn_mark {
     PN_MARK_NONE = 0,      /* a token that this parser does not know: vanishes */
     PN_MARK_TURN_END,      /* ends message and turn */
     PN_MARK_MESSAGE_END,   /* ends the message */
-    PN_MARK_BEGIN, PN_MARK_START, PN_MARK_BODY,  /* Muse: <|begin_of_text|>, <|start|>, <|message|> */
+    PN_MARK_BEGIN, PN_MARK_START, PN_MARK_BODY,  /* a text, a turn's or message's header, its body begins */
     PN_MARK_THINK, PN_MARK_THINK_END, PN_MARK_CALL, PN_MARK_CALL_END,
     PN_MARK_PYTHON,                              /* Llama 3.1 */
 } pn_mark;
@@ -92,7 +92,8 @@ struct pn_parser {
     bool framed;               /* Muse: the message had a header */
     bool started;              /* Muse: ... behind a <|start|>; the others: the message has something in it */
     bool fresh;                /* nothing of this body was shown yet */
-    bool held;                 /* Llama: behind a <|python_tag|> */
+    int role;                  /* see parse_role.c; 0: nothing */
+    bool held, behind_header;  /* Llama: behind a <|python_tag|>, an <|end_header_id|> */
     bool line_begin, in_string, escaped, call_token; /* think */
     size_t since;
     pn_buf head, body;
@@ -133,6 +134,13 @@ bool pn_atem_calls(pn_parser *p, pn_str body, pn_str recipient);
 /* {"name": ..., "arguments" or "parameters": {...}} becomes an event. `known`: only if it names a tool, as far as tools are
  * known. */
 bool pn_json_call(pn_parser *p, pn_str text, bool known);
+
+/* ---- turns of others: while p->role is set, text and markers go there */
+void pn_role_open(pn_parser *p);
+void pn_role_step(pn_parser *p, const char *w, size_t n);
+bool pn_role_mark(pn_parser *p, pn_mark mark, pn_str name);
+void pn_role_cut(pn_parser *p, size_t n);
+pn_place pn_role_place(const pn_parser *p);
 
 static inline bool pn_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 size_t pn_skip_blank(const char *p, size_t n, size_t at);

@@ -70,7 +70,8 @@ static ponder_status put_call(pn_buf *b, const pn_value *call, ponder_error *err
     const pn_value *name = pn_get(fn, "name"), *args = pn_get(fn, "arguments"), *id = pn_get(call, "id");
     if (name->type != PN_V_STRING) return pn_fail(err, PONDER_E_FORMAT, "a call has no function's name");
     if (args->type > PN_V_NONE && args->type != PN_V_DICT && !(args->type == PN_V_STRING && is_object(args->text)))
-        return pn_fail(err, PONDER_E_FORMAT, "the arguments of a call of \"%.*s\" are no object", (int)PN_MIN(name->text.n, (size_t)128), name->text.p);
+        return pn_fail(err, PONDER_E_FORMAT, "the arguments of a call of \"%.*s\" are no object",
+                       (int)PN_MIN(name->text.n, (size_t)128), name->text.p);
     pn_buf_puts(b, "{\"type\": \"function\", ");
     if (id->type == PN_V_STRING) {
         pn_buf_puts(b, "\"id\": ");

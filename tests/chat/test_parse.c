@@ -274,15 +274,18 @@ static const char *const muse_fragments[] = {
     "text ", "{\"a\": [1, 2]}", "\"", "<|begin_of_text|>"};
 static const char *const think_fragments[] = {
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>", "{\"name\": \"f\", \"arguments\": ", "{\"name\": \"f\", \"arguments\": {}}",
-    "{\"a\": \"", "\"}}", "\\\"", "\n", "\n\n", " ", "text", "<", "</", "<tool", "_call>", "é", "\xf0\x9f", "{", "}"};
+    "{\"a\": \"", "\"}}", "\\\"", "\n", "\n\n", " ", "text", "<", "</", "<tool", "_call>", "é", "\xf0\x9f", "{", "}", "<|im_start|>", "<|im_start|>assistant\n", "user\n"};
 static const char *const llama_fragments[] = {
     "{", "\"name\"", ": ", "\"f\"", ", \"parameters\": {}}", "{\"name\": \"f\", \"parameters\": {\"x\": 1}}", "<|python_tag|>", "<|eot_id|>", "<|eom_id|>",
-    " ", "\n", "text", "\"type\"", "<|", "é"};
+    " ", "\n", "text", "\"type\"", "<|", "é", "<|start_header_id|>", "assistant<|end_header_id|>\n\n", "<|start_header_id|>assistant<|end_header_id|>"};
+static const char *const plain_fragments[] = {"<start_of_turn>", "<start_of_turn>model\n", "<end_of_turn>", "user", "model", "\n", " ", "text", "<", "<start", "é"};
 
 typedef struct family { pn_template t; const char *const *fragments; uint32_t n; } family;
 static const family families[] = {{PN_TEMPLATE_MUSE, muse_fragments, PN_COUNT(muse_fragments)},
                                   {PN_TEMPLATE_QWEN3, think_fragments, PN_COUNT(think_fragments)},
-                                  {PN_TEMPLATE_LLAMA3_1, llama_fragments, PN_COUNT(llama_fragments)}};
+                                  {PN_TEMPLATE_LLAMA3_1, llama_fragments, PN_COUNT(llama_fragments)},
+                                  {PN_TEMPLATE_LLAMA3, llama_fragments, PN_COUNT(llama_fragments)},
+                                  {PN_TEMPLATE_GEMMA, plain_fragments, PN_COUNT(plain_fragments)}};
 
 static bool in_recipient(const char *text, size_t n)
 {

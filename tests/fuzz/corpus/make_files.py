@@ -155,7 +155,7 @@ def wav(name, tag, channels, rate, bits, data, extra=b"", ident=b"RIFF", size=No
 
 def make_parse():
     """The golden streams, as text and as tokens, with and without tools; definitions of tools; a host's calls."""
-    families = {"muse": 0, "qwen3": 1, "qwen2.5": 1, "llama3.1": 2, "gemma": 3, "": 3}
+    families = {"muse": 0, "qwen3": 1, "qwen2.5": 1, "llama3.1": 2, "llama3": 2, "gemma": 3, "": 3}
     streams = json.loads((HERE / "../../data/chat/streams.json").read_text())
     inputs = []
     for i, c in enumerate(c for c in streams if "in" in c):
