@@ -141,12 +141,12 @@ bool pn_range_covers_safe(const pn_range *r, size_t n)
     return true;
 }
 
-pn_nid pn_free_new(pn_build *b, const uint32_t except[8], uint32_t most, pn_nid first, pn_nid next)
+pn_nid pn_free_new(pn_build *b, const uint32_t except[8], uint32_t least, uint32_t most, pn_nid first, pn_nid next)
 {
     pn_grammar *g = b->g;
     if (!pn_build_room(b, (void **)&g->frees, &g->cap_frees, g->n_frees, sizeof *g->frees)) return 0;
     pn_free_mark *f = &g->frees[g->n_frees];
-    *f = (pn_free_mark){.first = first, .last = UINT32_MAX, .most = most};
+    *f = (pn_free_mark){.first = first, .last = UINT32_MAX, .least = least, .most = most};
     if (except) memcpy(f->except, except, sizeof f->except);
     return pn_node_new(b, (pn_node){.kind = N_FREE, .next = next, .arg = (uint32_t)g->n_frees++});
 }
@@ -306,7 +306,7 @@ static pn_nid between_chars(product *p, uint32_t state, pn_nid bytes, pn_nid exi
     const pn_nid all = pn_split(p->b, bytes, exit);
     if (!p->marks) return all;
     find_except(p, state, except);
-    return pn_free_new(p->b, except, p->most, p->first, all);
+    return pn_free_new(p->b, except, p->least, p->most, p->first, all);
 }
 
 static void fill_place(product *p, const pn_nid *exits, uint32_t id)

@@ -3,7 +3,7 @@
 bool pn_core_room(pn_core *c, void **p, size_t *cap, size_t n, size_t size)
 {
     if (n < *cap) return true;
-    const size_t more = *cap ? 2 * *cap : 64;
+    const size_t more = PN_MAX(n + 1, *cap ? 2 * *cap : 64);
     void *q = pn_grow(c->a, *p, *cap * size, more * size);
     if (!q) {
         c->status = PONDER_E_NOMEM;
@@ -201,7 +201,7 @@ static uint32_t add_state(pn_core *c, const pn_element *e, size_t n, uint32_t ha
 }
 
 /* The state of sorted elements, each once. */
-static uint32_t intern(pn_core *c, const pn_element *e, size_t n)
+uint32_t pn_core_intern(pn_core *c, const pn_element *e, size_t n)
 {
     const uint32_t hash = (uint32_t)pn_hash64(e, n * sizeof *e, 3);
     c->work -= (int64_t)n;
@@ -222,7 +222,7 @@ static uint32_t set_state(pn_core *c)
     sort(c->set, c->n_set);
     for (size_t i = 0; i < c->n_set; i++)
         if (i == 0 || c->set[i] != c->set[kept - 1]) c->set[kept++] = c->set[i];
-    return intern(c, c->set, kept);
+    return pn_core_intern(c, c->set, kept);
 }
 
 uint32_t pn_core_limit(pn_core *c, uint32_t state, int32_t room)
@@ -232,7 +232,7 @@ uint32_t pn_core_limit(pn_core *c, uint32_t state, int32_t room)
     c->n_set = 0;
     for (uint32_t i = 0; i < s->n; i++)
         if ((int32_t)c->g->nodes[s->e[i] >> 40].need <= room) keep(c, s->e[i]);
-    return c->n_set && !c->status ? intern(c, c->set, c->n_set) : 0;
+    return c->n_set && !c->status ? pn_core_intern(c, c->set, c->n_set) : 0;
 }
 
 const uint32_t *pn_core_row(pn_core *c, uint32_t state)

@@ -101,6 +101,7 @@ bool pn_core_room(pn_core *c, void **p, size_t *cap, size_t n, size_t size);
 
 /* All of these answer 0 when memory (c->status) or work (c->work) has run out. */
 uint32_t pn_core_step(pn_core *c, uint32_t state, uint32_t byte_class); /* STEP_DEAD or state << 2 | kind */
+uint32_t pn_core_intern(pn_core *c, const pn_element *e, size_t n); /* the state of sorted elements, each once */
 uint32_t pn_core_return(pn_core *c, uint32_t saved, uint32_t finished);
 const uint32_t *pn_core_row(pn_core *c, uint32_t state);
 /* The part of the state that can be finished with so many levels; 0: none (or no memory: c->status). */

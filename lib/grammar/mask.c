@@ -301,12 +301,53 @@ static void apply_mask(const pn_core *c, const pn_mask *m, uint32_t *words)
     for (uint32_t i = 0; i < m->n_tokens; i++) words[m->data[i] / 32] |= 1u << m->data[i] % 32;
 }
 
+/* Where a string's length is further from its limits than any token is long, the count does not matter: of all these states
+ * one has the mask. Which count it stands for: UINT32_MAX: the state's own. */
+static uint32_t standing_count(const pn_core *c, const pn_free_mark *f, uint32_t count)
+{
+    const uint32_t left = f->most == UINT32_MAX ? UINT32_MAX : f->most - count;
+    if (left < c->t->longest) return UINT32_MAX;
+    if (count < f->least) return f->least - count > c->t->longest ? 0 : UINT32_MAX;
+    return f->most == UINT32_MAX ? UINT32_MAX : f->most - c->t->longest;
+}
+
+static uint32_t shifted(pn_core *c, const pn_state *s, const pn_free_mark *f, uint32_t by)
+{
+    if (!pn_core_room(c, (void **)&c->todo, &c->cap_todo, s->n, sizeof *c->todo)) return 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const pn_nid id = (pn_nid)(s->e[i] >> 40);
+        const uint32_t count = (uint32_t)s->e[i] & 0xfffff;
+        c->todo[i] = id >= f->first && id < f->last ? (s->e[i] & ~(pn_element)0xfffff) | ((count + by) & 0xfffff) : s->e[i];
+    }
+    return pn_core_intern(c, c->todo, s->n);
+}
+
+/* The state that has the mask of this one; 0: no memory. */
+static uint32_t standing_for(pn_core *c, uint32_t state)
+{
+    const pn_state *s = c->states[state];
+    for (uint32_t i = 0; i < s->n; i++) {
+        const pn_node *x = &c->g->nodes[s->e[i] >> 40];
+        if (x->kind != N_FREE) continue;
+        const pn_free_mark *f = &c->g->frees[x->arg];
+        const uint32_t count = (uint32_t)s->e[i] & 0xfffff;
+        if (f->least == 0 && f->most == UINT32_MAX) return state;
+        const uint32_t standing = standing_count(c, f, count);
+        if (standing == UINT32_MAX || standing == count || !is_pure(c, s, f)) return state;
+        return shifted(c, s, f, standing - count);
+    }
+    return state;
+}
+
 bool pn_core_mask(pn_core *c, pn_place at, uint32_t *words)
 {
     const int32_t room = PN_GRAMMAR_DEPTH - (int32_t)c->frames[at.frame].depth;
     pn_mask *m = c->states[at.state]->mask;
+    const uint32_t state = m ? at.state : standing_for(c, at.state);
+    if (!state) return false;
+    m = c->states[state]->mask;
     if (m) c->masks_cached++;
-    else if (!(m = compute_mask(c, at.state))) return false;
+    else if (!(m = compute_mask(c, state))) return false;
     m->used = ++c->tick;
     if ((int32_t)m->deep > room) {
         walk_place(c, at, room, words);

@@ -41,7 +41,7 @@ typedef struct pn_node {
 typedef struct pn_free_mark {
     uint32_t except[8];
     pn_nid first, last; /* the nodes of the loop: first <= node < last */
-    uint32_t most;      /* the character counter's limit; UINT32_MAX: none */
+    uint32_t least, most; /* what the character counter must reach, and may; UINT32_MAX: no limit */
 } pn_free_mark;
 
 typedef struct pn_rule {
@@ -107,7 +107,7 @@ pn_nid pn_chars(pn_build *b, const pn_range *r, size_t n, pn_spelling s, bool av
 void pn_spell(pn_buf *out, const char *p, size_t n, pn_spelling s, bool avoid_lt);
 bool pn_is_utf8(pn_str s);
 bool pn_range_covers_safe(const pn_range *r, size_t n); /* every safe character is in it */
-pn_nid pn_free_new(pn_build *b, const uint32_t except[8], uint32_t most, pn_nid first, pn_nid next);
+pn_nid pn_free_new(pn_build *b, const uint32_t except[8], uint32_t least, uint32_t most, pn_nid first, pn_nid next);
 
 /* Any characters, `least` to `most` of them (UINT32_MAX: no limit), then `next`. `avoid`: bytes that must not occur in what is
  * written ("" for none). With `until` the text goes up to and with their first occurrence, and nothing is counted. */

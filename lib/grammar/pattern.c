@@ -1,7 +1,7 @@
 /* Regular expressions: the part of ECMAScript's that is regular. Parsed into a tree with an explicit stack, then built. */
 #include "grammar/nfa.h"
 
-enum { GROUPS = 32, REPEAT_MOST = 10000, UNROLL_MOST = 1 << 22, LAST_CHAR = 0x10ffff };
+enum { COUNT_FROM = 4, GROUPS = 32, REPEAT_MOST = 10000, UNROLL_MOST = 1 << 22, LAST_CHAR = 0x10ffff };
 #define NO_LIMIT UINT32_MAX
 
 typedef enum tree_kind { T_CLASS = 1, T_CAT, T_ALT, T_REPEAT } tree_kind;
@@ -424,19 +424,31 @@ static void close_loop(pn_build *b, pn_nid loop, pn_nid body, pn_nid next)
     b->g->nodes[loop].arg = next;
 }
 
-static pn_nid build_loop(parser *r, uint32_t child, pn_nid next)
+/* One class again and again: by the counter when it has to be so many times. The counter's other uses are elsewhere: a string
+ * that is counted as a whole is unrolled. */
+static pn_nid class_loop(parser *r, const tree *t, uint32_t lo, uint32_t hi, pn_nid next)
 {
     pn_build *b = r->b;
-    const tree *t = &r->trees[child];
-    const bool free = !r->counts && t->kind == T_CLASS && pn_range_covers_safe(r->ranges + t->lo, t->hi - t->lo);
-    const pn_nid loop = pn_node_new(b, (pn_node){.kind = N_SPLIT}), body = build(r, child, loop);
-    if (!free || !loop) {
-        close_loop(b, loop, body, next);
+    const bool counts = lo > 0 || hi != NO_LIMIT;
+    const pn_nid loop = pn_node_new(b, (pn_node){.kind = N_SPLIT});
+    pn_nid body = build_class(r, t, loop), end = counts ? pn_check(b, COUNT_CHARS, lo, next) : next;
+    if (counts) body = pn_count(b, COUNT_CHARS, hi == NO_LIMIT ? lo : hi, hi == NO_LIMIT, body);
+    if (!loop || !pn_range_covers_safe(r->ranges + t->lo, t->hi - t->lo)) {
+        close_loop(b, loop, body, end);
         return loop;
     }
-    const pn_nid mark = pn_free_new(b, NULL, UINT32_MAX, loop, body);
+    const pn_nid mark = pn_free_new(b, NULL, lo, hi, loop, pn_split(b, body, end));
     if (!b->status) b->g->frees[b->g->n_frees - 1].last = (pn_nid)b->g->n_nodes;
-    close_loop(b, loop, mark, next);
+    close_loop(b, loop, mark, mark);
+    return loop;
+}
+
+static pn_nid build_loop(parser *r, uint32_t child, pn_nid next)
+{
+    const tree *t = &r->trees[child];
+    if (t->kind == T_CLASS && !r->counts) return class_loop(r, t, 0, NO_LIMIT, next);
+    const pn_nid loop = pn_node_new(r->b, (pn_node){.kind = N_SPLIT});
+    close_loop(r->b, loop, build(r, child, loop), next);
     return loop;
 }
 
@@ -444,6 +456,8 @@ static pn_nid build_repeat(parser *r, const tree *t, pn_nid next)
 {
     const uint32_t child = t->child, lo = t->lo, hi = t->hi;
     pn_nid at = next;
+    const bool many = hi == NO_LIMIT ? lo > COUNT_FROM : hi > COUNT_FROM;
+    if (many && r->trees[child].kind == T_CLASS && !r->counts) return class_loop(r, &r->trees[child], lo, hi, next);
     if (hi == NO_LIMIT) at = build_loop(r, child, next);
     for (uint32_t i = lo; hi != NO_LIMIT && i < hi && pn_build_work(r->b, 1); i++) at = pn_split(r->b, build(r, child, at), next);
     for (uint32_t i = 0; i < lo && pn_build_work(r->b, 1); i++) at = build(r, child, at);

@@ -73,6 +73,7 @@ static bool copy_text(pn_vocab_trie *t, pn_token_bytes_fn bytes, void *user)
         if (n == 0 || n > TOKEN_BYTES_MOST || n > total - at) continue;
         memcpy(t->text + at, p, n);
         at += (uint32_t)n;
+        t->longest = PN_MAX(t->longest, (uint32_t)n);
     }
     t->at[t->n_tokens] = at;
     return true;

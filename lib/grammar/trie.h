@@ -33,6 +33,7 @@ struct pn_vocab_trie {
     uint32_t n_safe;
     uint32_t length_from[TOKEN_BYTES_MOST + 2]; /* by_length[length_from[n]]: the first with n characters or more */
     uint32_t longest_safe;   /* characters */
+    uint32_t longest;        /* bytes, of all */
 };
 
 static inline const char *pn_trie_bytes(const pn_vocab_trie *t, uint32_t token, size_t *n)
