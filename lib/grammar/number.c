@@ -236,7 +236,8 @@ pn_nid pn_number(pn_build *b, const pn_number_spec *s, pn_nid next)
 {
     const bool free = !s->lo.set && !s->hi.set && !s->integer && s->multiple == 1;
     span up = {.b = b, .integer = s->integer, .multiple = s->multiple, .lo = zero(false), .hi = s->hi, .next = next};
-    span down = {.b = b, .integer = s->integer, .multiple = s->multiple, .lo = zero(true), .hi = s->lo, .next = next};
+    const bool no_zero = s->integer || s->multiple > 1 || (s->hi.set && s->hi.open && is_zero(&s->hi)); /* -0.0 is a number */
+    span down = {.b = b, .integer = s->integer, .multiple = s->multiple, .lo = zero(no_zero), .hi = s->lo, .next = next};
     pn_nid all = 0;
     if (b->status) return 0;
     if (free) up.next = down.next = pn_split(b, next, exponent(b, next));

@@ -1,7 +1,7 @@
 /* Grammars for scripts: one JSON object a line in, one out.
  *     grammar_tool [VOCABULARY] < lines
  * in:  {"kind": "schema" | "regex" | "muse" | "call", "text": "...", "tools": [{"name": ..., "parameters": "..."}], "flags": 0,
- *       "texts": ["..."], "samples": 0, "seed": 1, "steer": 60}
+ *       "texts": ["..."], "samples": 0, "seed": 1, "steer": 60, "hints": ["..."]}
  * out: {"status": "PONDER_OK", "error": "...", "taken": [bytes of each text; -1: it is whole], "samples": ["..."]} */
 #include "support.h"
 
@@ -43,13 +43,19 @@ static json_t *walk_all(pn_matcher *m, const vocabulary *v, const json_t *texts,
 
 static json_t *sample_all(pn_matcher *m, const vocabulary *v, const json_t *in, uint64_t *seed)
 {
-    json_t *out = json_array();
+    json_t *out = json_array(), *hint;
+    pn_str hints[16];
+    size_t n_hints = 0, k;
+    json_array_foreach(json_object_get(in, "hints"), k, hint)
+    {
+        if (n_hints < PN_COUNT(hints)) hints[n_hints++] = str_of(hint);
+    }
     const json_int_t n = json_integer_value(json_object_get(in, "samples")), steer = json_integer_value(json_object_get(in, "steer"));
     for (json_int_t i = 0; i < n; i++) {
         pn_buf b;
         pn_buf_init(&b, NULL);
         pn_matcher_reset(m);
-        const bool ok = sample(m, v, seed, steer ? (size_t)steer : 60, &b);
+        const bool ok = sample(m, v, seed, steer ? (size_t)steer : 60, hints, n_hints, &b);
         json_t *text = ok ? json_stringn(b.n ? b.p : "", b.n) : NULL; /* NULL too when it is not UTF-8 */
         json_array_append_new(out, text ? text : json_null());
         pn_buf_free(&b);

@@ -67,7 +67,7 @@ void vocabulary_made(vocabulary *v)
     for (size_t i = 0; i + 1 < sizeof marks; i++)
         for (size_t k = 0; k + 1 < sizeof marks; k++) {
             add(v, (char[]){marks[i], marks[k]}, 2);
-            for (size_t l = 0; l + 1 < sizeof marks; l++) add(v, (char[]){marks[i], marks[k], marks[l]}, 3);
+            for (size_t l = 0; i < 10 && k < 10 && l < 10; l++) add(v, (char[]){marks[i], marks[k], marks[l]}, 3);
         }
     for (size_t i = 0; i < PN_COUNT(words); i++) add(v, words[i], strlen(words[i]));
     for (char c = 'a'; c <= 'z'; c++)
@@ -206,23 +206,34 @@ static size_t begun(const pn_buf *text, const char *closer)
     return n;
 }
 
+static bool is_muse(const pn_buf *text) { return text->n > 5 && memcmp(text->p, "<atem", 5) == 0; }
+
 /* steer: the text is long enough. Brackets and quotes close, and so does the parameter of a Muse call. */
 static uint32_t choose(const vocabulary *v, const uint32_t *words, uint64_t *seed, bool steer, const pn_buf *text)
 {
+
     static const char closer[] = "</atem:parameter>";
     size_t allowed = 0;
     for (uint32_t i = 0; i < (v->n + 31) / 32; i++) allowed += (size_t)__builtin_popcount(words[i]);
     if (allowed == 0) return UINT32_MAX;
     if (steer) {
-        const bool muse = text->n > 5 && memcmp(text->p, "<atem", 5) == 0 && random_below(seed, 20) > 0;
-        const uint32_t id = muse ? one_byte(v, words, closer[begun(text, closer)]) : by_first_byte(v, words, seed, "\"]}");
+        const bool muse = is_muse(text) && random_below(seed, 20) > 0;
+        uint32_t id = muse ? one_byte(v, words, closer[begun(text, closer)]) : random_below(seed, 2) ? one_byte(v, words, '"') : UINT32_MAX;
+        if (id == UINT32_MAX && !muse) id = by_first_byte(v, words, seed, "\"]}");
         if (id != UINT32_MAX) return id;
     }
     if (steer || random_below(seed, 4) > 0) return by_first_byte(v, words, seed, NULL);
     return nth_allowed(words, (v->n + 31) / 32, random_below(seed, allowed));
 }
 
-bool sample(pn_matcher *m, const vocabulary *v, uint64_t *seed, size_t steer_after, pn_buf *out)
+/* A hint as a whole, if it may come. */
+static bool take_hint(pn_matcher *m, uint64_t *seed, const pn_str *hints, size_t n, pn_buf *out)
+{
+    const pn_str s = n ? hints[random_below(seed, n)] : (pn_str){0};
+    return s.n && pn_matcher_accept_bytes(m, s.p, s.n, NULL) == PONDER_OK && pn_buf_put(out, s.p, s.n);
+}
+
+bool sample(pn_matcher *m, const vocabulary *v, uint64_t *seed, size_t steer_after, const pn_str *hints, size_t n_hints, pn_buf *out)
 {
     uint32_t *words = malloc((v->n + 31) / 32 * sizeof *words);
     bool ok = words != NULL;
@@ -230,7 +241,9 @@ bool sample(pn_matcher *m, const vocabulary *v, uint64_t *seed, size_t steer_aft
     for (size_t i = 0; ok; i++) {
         size_t n;
         if (pn_matcher_is_done(m) || (pn_matcher_can_end(m) && (i > steer_after || random_below(seed, 3) == 0))) break;
-        ok = pn_matcher_mask(m, words, &err) == PONDER_OK && i < 100 * steer_after + 10000;
+        const size_t rare = i <= steer_after ? 8 : is_muse(out) ? 25 : 2;
+        if (n_hints && random_below(seed, rare) == 0 && take_hint(m, seed, hints, n_hints, out)) continue;
+        ok = pn_matcher_mask(m, words, &err) == PONDER_OK && i < 20 * steer_after + 2000;
         const uint32_t id = ok ? choose(v, words, seed, i > steer_after, out) : UINT32_MAX;
         ok = id != UINT32_MAX && pn_matcher_accept(m, (int32_t)id, &err) == PONDER_OK;
         if (!ok) break;

@@ -35,7 +35,8 @@ size_t random_below(uint64_t *state, size_t n);
 /* How far a text gets, token by token: each token must be in the mask and be taken. Returns the bytes taken; n when all
  * were, and the text may end there (else n - 1 at most). */
 size_t walk_text(pn_matcher *m, const vocabulary *v, const char *p, size_t n, uint64_t *seed);
-/* Tokens from the masks until the text ends; false: a mask led nowhere. */
-bool sample(pn_matcher *m, const vocabulary *v, uint64_t *seed, size_t steer_after, pn_buf *out);
+/* Tokens from the masks until the text ends; false: a mask led nowhere. After steer_after tokens those that close things are
+ * preferred, and now and then one of the hints is written: nobody writes "error" by chance. */
+bool sample(pn_matcher *m, const vocabulary *v, uint64_t *seed, size_t steer_after, const pn_str *hints, size_t n_hints, pn_buf *out);
 
 #endif
