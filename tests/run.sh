@@ -19,7 +19,7 @@ export PONDER_TEST_DATA
 install_packages() {
     packages="gcc g++ clang meson ninja-build pkg-config binutils libpcre2-dev libjansson-dev libcmocka-dev
         libopenblas-serial-dev libpng-dev libjpeg-dev libcurl4-openssl-dev libspeexdsp-dev
-        python3 python3-pycparser golang-go cmake abigail-tools strace locales"
+        python3 python3-pycparser python3-jsonschema golang-go cmake abigail-tools strace locales"
     missing=""
     for p in $packages; do
         dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"
@@ -112,7 +112,7 @@ with_tsan() {
     # shellcheck disable=SC2086 # none or two words
     CC=gcc build tsan -Db_sanitize=thread -Dwerror=false -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
         LOCPATH=$root/locale TSAN_OPTIONS=halt_on_error=1 $fixed meson test -C "$root/tsan" --print-errorlogs --no-rebuild \
-            --timeout-multiplier 10 --suite base --suite engine --suite session
+            --timeout-multiplier 10 --suite base --suite engine --suite session --suite grammar
 }
 without() { # FEATURE
     CC=gcc build "no-$1" "-D$1=disabled" -Doptimization=1 -Ddebug=false &&
