@@ -27,8 +27,10 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"runtime/cgo"
+	"time"
 	"unsafe"
 )
 
@@ -42,12 +44,14 @@ type TokenProb struct {
 type Event struct {
 	Kind                                     EventKind
 	End                                      End
-	Text                                     string
-	Token                                    int32 // the newest when this was sent; -1: none
+	Text                                     string // of an EventToolCall: its arguments, a JSON object
+	Name                                     string // of an EventToolCall: the function
+	Token                                    int32  // the newest when this was sent; -1: none
 	Logprob                                  float32
 	Top                                      []TokenProb
 	PromptTokens, ReusedTokens, OutputTokens uint64
 	PrefillMicroseconds, DecodeMicroseconds  uint64
+	ThoughtTokens, Calls                     uint64
 }
 
 func eventOf(c *C.ponder_event) Event {
@@ -61,11 +65,21 @@ func eventOf(c *C.ponder_event) Event {
 		p := (*C.ponder_token_prob)(unsafe.Add(unsafe.Pointer(c.top), i*C.sizeof_ponder_token_prob))
 		e.Top = append(e.Top, TokenProb{int32(p.token), float32(p.logprob)})
 	}
+	// Members that were appended: a library may be older than they are.
+	if uintptr(c.size) >= unsafe.Offsetof(c.calls)+unsafe.Sizeof(c.calls) {
+		if c.name_bytes > 0 {
+			e.Name = C.GoStringN(c.name, C.int(c.name_bytes))
+		}
+		e.ThoughtTokens, e.Calls = uint64(c.thought_tokens), uint64(c.calls)
+	}
 	return e
 }
 
 // Session is a conversation.
-type Session struct{ c *C.ponder_session }
+type Session struct {
+	c     *C.ponder_session
+	model *Model
+}
 
 // NewSession is an empty conversation.
 func (m *Model) NewSession(config *Config) (*Session, error) {
@@ -78,10 +92,11 @@ func (m *Model) NewSession(config *Config) (*Session, error) {
 	}
 	defer runtime.KeepAlive(m)
 	defer runtime.KeepAlive(config)
-	s := &Session{}
-	if status := cSessionNew(&s.c, m.c, config.c); status != OK {
+	var c *C.ponder_session // not the Session's own: C must not see Go memory that holds Go pointers
+	if status := cSessionNew(&c, m.c, config.c); status != OK {
 		return nil, failure(status, cConfigError(config.c))
 	}
+	s := &Session{c, m}
 	runtime.SetFinalizer(s, (*Session).Close)
 	return s, nil
 }
@@ -111,14 +126,6 @@ func (s *Session) Configure(config *Config) error {
 	return s.do(func() Status { return cSessionConfigure(s.c, config.c) })
 }
 
-// Add appends a message; the text never becomes a control token.
-func (s *Session) Add(role, text string) error {
-	r := C.CString(role)
-	defer C.free(unsafe.Pointer(r))
-	p, n := chars(text)
-	return s.do(func() Status { return cSessionAdd(s.c, r, p, n) })
-}
-
 // Prompt appends raw text.
 func (s *Session) Prompt(text string, flags TokenizeFlags) error {
 	p, n := chars(text)
@@ -144,31 +151,36 @@ func (s *Session) Ask(ctx context.Context, text string, fn func(Event) error) er
 	return s.Generate(ctx, fn)
 }
 
-// Generate computes what was added and a turn; fn is called on this goroutine's thread for each event, the EventDone last.
+// Generate computes what was added and a turn; fn (may be nil) is called on this goroutine's thread for each event, the
+// EventDone last.
 func (s *Session) Generate(ctx context.Context, fn func(Event) error) error {
-	if err := ctx.Err(); err != nil {
+	return s.generate(&turn{ctx: ctx, fn: fn}, func(user unsafe.Pointer) Status {
+		return Status(C.generate(s.c, user))
+	})
+}
+
+func (s *Session) generate(t *turn, call func(user unsafe.Pointer) Status) error {
+	if err := t.ctx.Err(); err != nil {
 		return err
 	}
-	t := &turn{fn: fn}
 	handle := cgo.NewHandle(t)
 	defer handle.Delete()
-	defer s.cancelWith(ctx)()
-	err := s.do(func() Status {
-		return Status(C.generate(s.c, unsafe.Pointer(&handle)))
-	})
+	defer s.cancelWith(t.ctx)()
+	err := s.do(func() Status { return call(unsafe.Pointer(&handle)) })
 	if p, ok := t.err.(panicked); ok {
 		panic(p.value)
 	}
 	if t.err != nil {
 		return t.err
 	}
-	if err == nil && ctx.Err() != nil {
-		return ctx.Err()
+	if (err == nil || errors.Is(err, ErrCancelled)) && t.ctx.Err() != nil {
+		return t.ctx.Err()
 	}
 	return err
 }
 
-// cancelWith cancels the turn when ctx ends; the result stops watching, and waits until nobody touches the session.
+// cancelWith cancels the turn when ctx ends; the result stops watching, and waits until nobody touches the session. A turn
+// that has not begun yet cannot be cancelled: hence again and again.
 func (s *Session) cancelWith(ctx context.Context) func() {
 	if ctx.Done() == nil {
 		return func() {}
@@ -178,8 +190,16 @@ func (s *Session) cancelWith(ctx context.Context) func() {
 		defer close(stopped)
 		select {
 		case <-ctx.Done():
-			s.Cancel()
 		case <-stop:
+			return
+		}
+		for {
+			s.Cancel()
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
 		}
 	}()
 	return func() { close(stop); <-stopped }
@@ -262,10 +282,11 @@ func (s *Session) Fork(config *Config) (*Session, error) {
 		c = config.c
 	}
 	defer runtime.KeepAlive(config)
-	other := &Session{}
-	if err := s.do(func() Status { return cSessionFork(&other.c, s.c, c) }); err != nil {
+	var forked *C.ponder_session
+	if err := s.do(func() Status { return cSessionFork(&forked, s.c, c) }); err != nil {
 		return nil, err
 	}
+	other := &Session{forked, s.model}
 	runtime.SetFinalizer(other, (*Session).Close)
 	return other, nil
 }
