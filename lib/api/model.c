@@ -103,7 +103,7 @@ ponder_status ponder_model_share(ponder_model **out, ponder_model *m, ponder_con
 
 ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_config *c)
 {
-    if (!pn_api_struct(out, sizeof *out) || !path) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "NULL, or a struct without its size");
+    if (!pn_api_struct(out, PN_PLAN_FIRST) || !path) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "NULL, or a struct without its size");
     ponder_plan plan = {.size = sizeof plan};
     ponder_status st = pn_model_plan(&plan, path, c, pn_api_config_error(c));
     if (st == PONDER_OK) pn_api_write(out, &plan, sizeof plan);
