@@ -42,8 +42,17 @@ PONDER_LIBRARY=$tmp/version/libponder.so.0 python3 "$top/tests/bindings/mismatch
 PONDER_LIBRARY=$tmp/structs/libponder.so.0 python3 "$top/tests/bindings/mismatch.py" "structs"
 libc=$(ldd /bin/sh | sed -n 's/.*=> \(.*libc\.so[^ ]*\).*/\1/p')
 PONDER_LIBRARY=$libc python3 "$top/tests/bindings/mismatch.py" "no libponder"
-LD_LIBRARY_PATH=$lib python3 "$top/tests/bindings/test_python.py"
-LD_LIBRARY_PATH=$lib python3 "$top/tests/bindings/test_arguments.py"
+for name in python tools arguments; do
+    echo "test_$name.py"
+    LD_LIBRARY_PATH=$lib python3 -W error "$top/tests/bindings/test_$name.py"
+done
+# Arrays with numpy and pillow (Debian's are seen by Debian's Python only), and without.
+python=python3
+$python -c 'import numpy, PIL' 2>/dev/null || python=/usr/bin/python3
+for numpy in yes no; do
+    echo "test_media.py, numpy: $numpy"
+    LD_LIBRARY_PATH=$lib PONDER_TEST_NUMPY=$numpy $python -W error "$top/tests/bindings/test_media.py"
+done
 
 command -v go >/dev/null || { echo "Go is missing"; exit 1; }
 cd "$top/bindings/go"

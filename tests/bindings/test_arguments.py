@@ -12,9 +12,13 @@ from ponder import _api
 from ponder._lib import lib
 
 SEED = os.path.join(os.environ["PONDER_TEST_DATA"], "seed0").encode()
+MEDIA = os.path.join(os.environ["PONDER_TEST_DATA"], "media", "").encode()
 CHAT = b'{"messages": [{"role": "user", "content": "x"}]}'
 STRUCTS = {POINTER(s): s for s in _api.SIZES}
-HANDLES = (_api.ponder_config, _api.ponder_model, _api.ponder_tokenizer, _api.ponder_session)
+HANDLES = (_api.ponder_config, _api.ponder_model, _api.ponder_tokenizer, _api.ponder_session, _api.ponder_image,
+           _api.ponder_sound, _api.ponder_parser)
+# Of structs that have grown: what the first version had.
+FIRST = {_api.ponder_event: _api.ponder_event.name.offset, _api.ponder_plan: _api.ponder_plan.tower_bytes.offset}
 
 # Where the header says that NULL is allowed: (function, number of the argument).
 OPTIONAL = {
@@ -24,7 +28,11 @@ OPTIONAL = {
     ("ponder_model_open_source", 2), ("ponder_model_share", 2), ("ponder_model_plan", 2), ("ponder_tokenizer_open", 2),
     ("ponder_model_tokenizer", 2), ("ponder_tokenize", 7), ("ponder_detokenize", 7), ("ponder_render", 6),
     ("ponder_session_new", 2), ("ponder_session_fork", 2), ("ponder_session_rewind", 2),
-    ("ponder_session_generate", 1), ("ponder_session_generate", 2),
+    ("ponder_session_generate", 1), ("ponder_session_generate", 2), ("ponder_session_run", 1), ("ponder_session_run", 2),
+    ("ponder_session_run", 3), ("ponder_parser_new", 4), ("ponder_image_open", 2), ("ponder_image_open_memory", 3),
+    ("ponder_image_open_view", 2), ("ponder_image_crop", 6), ("ponder_image_save_png", 2), ("ponder_image_outline", 4),
+    ("ponder_model_image_tokens", 4), ("ponder_sound_open", 2), ("ponder_sound_open_memory", 3),
+    ("ponder_sound_open_samples", 2), ("ponder_model_sound_tokens", 4),
 }
 # Without a status there is nothing to say; these must simply come back.
 QUIET = {f[0] for f in _api.FUNCTIONS if f[1] is not _api.ponder_status}
@@ -46,29 +54,43 @@ class World:
         self.tokenizer = self.model.tokenizer()
         self.session = self.model.session(self.config)
         self.session.prompt_ids([389, 394, 287])
+        self.image = ponder.Image._own(self.picture())
+        self.sound = ponder.Sound([0.0] * 4800, rate=24000)
+        self.parser = ponder.Parser("muse")
         self.keep = []
+
+    def picture(self):
+        """64 x 64 pixels, without a file's format: builds without libpng have them too."""
+        pixels = bytes(64 * 64 * 3)
+        return ponder.Image._view(self.config, cast(c_char_p(pixels), c_void_p), 64, 64, 192, 3)
 
     def handle(self, kind):
         return {_api.ponder_config: self.config, _api.ponder_model: self.model, _api.ponder_tokenizer: self.tokenizer,
-                _api.ponder_session: self.session}[kind]._h
+                _api.ponder_session: self.session, _api.ponder_image: self.image, _api.ponder_sound: self.sound,
+                _api.ponder_parser: self.parser}[kind]._h
 
     def value(self, name, index, kind):
         """Something that fits; buffers are large enough for what the lengths here say."""
         if kind is c_char_p:
             return {"ponder_model_open": SEED, "ponder_model_plan": SEED, "ponder_render": b"muse" if index == 0 else CHAT,
                     "ponder_tokenizer_open": SEED + b"/tokenizer.json", "ponder_session_save_file": b"/dev/null",
-                    "ponder_session_load_file": b"/dev/null", "ponder_config_set_str": b"muse"}.get(name, b"user")
+                    "ponder_session_load_file": b"/dev/null", "ponder_config_set_str": b"muse", "ponder_parser_new": b"muse" if index == 1 else b"",
+                    "ponder_image_open": MEDIA + b"left.png", "ponder_sound_open": MEDIA + b"short.wav",
+                    "ponder_image_save_png": b"/dev/null", "ponder_session_tools": b"["}.get(name, b"user")
         if kind in STRUCTS:
             struct = STRUCTS[kind]()
             if hasattr(struct, "size"):
                 struct.size = sizeof(struct)
+            for name, more in self.members(STRUCTS[kind]).items():
+                setattr(struct, name, more)
             self.keep.append(struct)
             return ctypes.pointer(struct)
         for handle in HANDLES:
             if kind is POINTER(handle):
                 return self.handle(handle)
             if kind is POINTER(POINTER(handle)):
-                return ctypes.pointer(POINTER(handle)())
+                frames = name == "ponder_session_attach_video"
+                return ctypes.pointer(self.handle(handle) if frames else POINTER(handle)())
         if kind is c_void_p:
             return cast(ctypes.create_string_buffer(64), c_void_p)
         if hasattr(kind, "contents"):
@@ -80,6 +102,16 @@ class World:
         if kind is _api.ponder_param:
             return {"ponder_config_set_f64": _api.P_TOP_P, "ponder_config_set_str": _api.P_TEMPLATE}.get(name, _api.P_THREADS)
         return len(CHAT) if name == "ponder_render" else 1
+
+    def members(self, struct):
+        """Of structs that are read: what a right one holds."""
+        if struct is _api.ponder_view:
+            self.keep.append((ctypes.c_uint8 * (64 * 64 * 3))())
+            return {"pixels": self.keep[-1], "width": 64, "height": 64, "stride": 192, "format": _api.RGB}
+        if struct is _api.ponder_samples:
+            self.keep.append((ctypes.c_float * 480)())
+            return {"samples": self.keep[-1], "frames": 480, "rate": 24000, "channels": 1}
+        return {}
 
     def arguments(self, name, kinds):
         return [self.value(name, i, kind) for i, kind in enumerate(kinds)]
@@ -126,7 +158,11 @@ class Arguments(unittest.TestCase):
                    "ponder_render": {2, 4}, "ponder_session_add": {3}, "ponder_session_prompt": {2},
                    "ponder_session_prompt_ids": {2}, "ponder_session_eval": {2}, "ponder_session_score": {2},
                    "ponder_session_embed": {2, 4}, "ponder_session_load": {2}, "ponder_session_save": {2},
-                   "ponder_session_tokens": {2}, "ponder_session_logits": {2}, "ponder_model_info_str": {3}}
+                   "ponder_session_tokens": {2}, "ponder_session_logits": {2}, "ponder_model_info_str": {3},
+                   "ponder_parser_new": {3}, "ponder_parser_feed": {2}, "ponder_image_open_memory": {2},
+                   "ponder_image_pixels": {2}, "ponder_image_outline": {3}, "ponder_sound_open_memory": {2},
+                   "ponder_session_attach_text": {2}, "ponder_session_attach_video": {3}, "ponder_session_features": {2},
+                   "ponder_session_tools": {2}, "ponder_session_add_result": {3}}
         for name, result, kinds in _api.FUNCTIONS:
             for i, kind in enumerate(kinds):
                 if pointer_like(kind) or i in lengths.get(name, ()):
@@ -146,18 +182,31 @@ class Arguments(unittest.TestCase):
                             self.assertIn(got, _api.STATUS_NAMES)
 
     def test_struct_sizes(self):
-        """Smaller than the first version, which is this one."""
+        """Smaller than the first version is refused; of one between that and ours, not a byte more is written."""
         for name, result, kinds in _api.FUNCTIONS:
             for i, kind in enumerate(kinds):
                 if kind not in STRUCTS or not hasattr(STRUCTS[kind], "size") or STRUCTS[kind] is _api.ponder_error:
                     continue
                 world = World()
-                for size in (0, 1, 8, sizeof(STRUCTS[kind]) - 1):
+                first = FIRST.get(STRUCTS[kind], sizeof(STRUCTS[kind]))
+                for size in (0, 1, 8, first - 1):
                     what = "%s, size %d" % (name, size)
                     with self.subTest(what):
                         arguments = world.arguments(name, kinds)
                         arguments[i].contents.size = size
                         self.assertEqual(call(what, name, arguments), _api.E_ARGUMENT)
+                if first == sizeof(STRUCTS[kind]):
+                    continue
+                what = "%s, size %d" % (name, first)
+                with self.subTest(what):
+                    arguments = world.arguments(name, kinds)
+                    struct = arguments[i].contents
+                    ctypes.memset(ctypes.addressof(struct), 0xa5, sizeof(struct))
+                    struct.size = first
+                    self.assertGreaterEqual(call(what, name, arguments), _api.OK)
+                    self.assertEqual(struct.size, first)
+                    self.assertEqual(ctypes.string_at(ctypes.addressof(struct) + first, sizeof(struct) - first),
+                                     b"\xa5" * (sizeof(struct) - first))
 
     def test_parameter_bounds(self):
         config = ponder.Config()

@@ -143,7 +143,8 @@ class Session(Handle):
         return sized(element, lambda *a: function(self._get(), *arguments, *a), lambda s: check(s, self._error))
 
     def configure(self, config=None, **options):
-        self._call(lib.ponder_session_configure, config_of(config, options)._get())
+        config = config_of(config, options)  # lives until the call has read it
+        self._call(lib.ponder_session_configure, config._get())
 
     def bias(self, token, bias):
         self._call(lib.ponder_session_bias, token, bias)
