@@ -73,7 +73,7 @@ static uint32_t enter_block(pn_encode *e, uint32_t kind, uint32_t op)
     case PN_E_UP: return products(e, &e->norm, n, (pn_product[]){{&b->fc1, e->hidden.x}}, 1);
     case PN_E_DOWN: return products(e, &e->hidden, n, (pn_product[]){{&b->fc2, e->value}}, 1);
     case PN_E_GELU: return pn_cut_columns(&e->cut, n, (size_t)e->d->ff * 2);
-    case PN_E_KV_PUT: return pn_cut_columns(&e->cut, n, width * 4);
+    case PN_E_KV_PUT: return pn_cut_columns(&e->cut, n, PN_MAX(width * 3, (size_t)32768 / PN_E_PUT));
     default: return pn_cut_columns(&e->cut, n, width * 3);
     }
 }
@@ -158,7 +158,8 @@ static void tile(void *self, uint32_t op, uint32_t i, uint32_t thread)
     default: break;
     }
     const uint32_t from = i * e->cut.columns, to = PN_MIN(from + e->cut.columns, e->cut.total_columns);
-    for (uint32_t c = from; c < to; c++) pn_encode_step(e, kind, in_block ? block_of(e, op) : NULL, c, thread);
+    if (kind == PN_E_KV_PUT) pn_tile_keys(e, block_of(e, op), from, to, thread);
+    else for (uint32_t c = from; c < to; c++) pn_encode_step(e, kind, in_block ? block_of(e, op) : NULL, c, thread);
 }
 
 /* ---- making one ---------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ typedef enum pn_encode_op {
 
 /* Before the blocks, in each block, after them. */
 enum { PN_E_HEAD_OPS = PN_E_KV_IN, PN_E_BLOCK_OPS = PN_E_MERGE - PN_E_KV_IN, PN_E_TAIL_OPS = PN_E_PROJECT - PN_E_MERGE + 1 };
-enum { PN_E_CHUNK = 512, PN_E_MERGED_CHUNK = 256, PN_E_SPAN_BLOCKS = 16, PN_E_QUERIES = 64 };
+enum { PN_E_CHUNK = 512, PN_E_MERGED_CHUNK = 256, PN_E_SPAN_BLOCKS = 16, PN_E_QUERIES = 64, PN_E_PUT = 16 };
 
 typedef struct pn_window {
     uint32_t first, n;        /* columns */
@@ -81,6 +81,7 @@ uint32_t pn_encode_cells(const pn_encode *e);
 uint32_t pn_enter_attention(pn_encode *e, bool full);
 bool pn_attention_again(const pn_encode *e, bool full);
 void pn_tile_attention(pn_encode *e, bool full, uint32_t tile, uint32_t thread);
+void pn_tile_keys(pn_encode *e, const pn_block *b, uint32_t from, uint32_t to, uint32_t thread);
 /* One column of the chunk (or cell, or position). */
 void pn_encode_step(pn_encode *e, uint32_t kind, const pn_block *b, uint32_t i, uint32_t thread);
 

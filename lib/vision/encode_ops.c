@@ -119,19 +119,28 @@ static uint8_t *block_at(const pn_encode *e, uint32_t block, uint32_t head)
     return e->kv + ((size_t)block * e->d->heads + head) * e->head_bytes;
 }
 
-static void put_keys(pn_encode *e, const pn_block *b, uint32_t i, uint32_t thread)
+/* Keys and values of columns from..to-1 of the chunk, at most PN_E_PUT. Head by head, since a block's keys lie transposed: the lines that one column
+ * touches are those that the next one does. */
+void pn_tile_keys(pn_encode *e, const pn_block *b, uint32_t from, uint32_t to, uint32_t thread)
 {
-    uint32_t row, col;
-    const uint32_t hd = e->d->head_dim;
-    const pn_window w = pn_encode_window(e, e->at + i, &row, &col);
-    const uint32_t j = e->at + i - w.first;
-    float *k = e->key + (size_t)i * e->d->width, *v = e->value + (size_t)i * e->d->width;
-    turn(e, k, b->k_b, turn_of(e, row, col, thread));
-    e->k.add(v, b->v_b, e->d->width);
-    for (uint32_t h = 0; h < e->d->heads; h++) {
-        uint8_t *at = block_at(e, w.block + j / PN_KEYS, h);
-        e->k.kv_put(PN_KV_F32, at, at + e->key_bytes, j % PN_KEYS, hd, k + h * hd, v + h * hd);
+    struct { uint32_t block, j; } at[PN_E_PUT];
+    const uint32_t hd = e->d->head_dim, n = to - from;
+    const size_t width = e->d->width;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t row, col;
+        const pn_window w = pn_encode_window(e, e->at + from + i, &row, &col);
+        const uint32_t j = e->at + from + i - w.first;
+        at[i].block = w.block + j / PN_KEYS;
+        at[i].j = j % PN_KEYS;
+        turn(e, e->key + (from + i) * width, b->k_b, turn_of(e, row, col, thread));
+        e->k.add(e->value + (from + i) * width, b->v_b, width);
     }
+    for (uint32_t h = 0; h < e->d->heads; h++)
+        for (uint32_t i = 0; i < n; i++) {
+            uint8_t *block = block_at(e, at[i].block, h);
+            const size_t x = (from + i) * width + h * hd;
+            e->k.kv_put(PN_KV_F32, block, block + e->key_bytes, at[i].j, hd, e->key + x, e->value + x);
+        }
 }
 
 /* ---- attention: a tile is some queries of one window and head over one span of keys. The spans of a query are computed in
@@ -287,7 +296,6 @@ void pn_encode_step(pn_encode *e, uint32_t kind, const pn_block *b, uint32_t i, 
     case PN_E_PATCHES: cut_patch(e, i); break;
     case PN_E_PLACE: place(e, i); break;
     case PN_E_KV_IN: case PN_E_Q_IN: norm_in(e, b->norm1_w, b->norm1_b, i); break;
-    case PN_E_KV_PUT: put_keys(e, b, i, thread); break;
     case PN_E_Q_TURN: turn_queries(e, b, i, thread); break;
     case PN_E_ATTENDED: attended(e, i); break;
     case PN_E_MIDDLE:
