@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "../decoder/npy.h"
+#include "files/checkpoint.h"
 #include "vision/encode.h"
 
 #define OK(call, err) \

@@ -1,4 +1,4 @@
-"""Seeds for the targets gguf, safetensors, wav and parse: python make_files.py
+"""Seeds for the targets gguf, safetensors, tower, wav and parse: python make_files.py
 
 Tiny models (width 8, zero weights) of each architecture with every kind of key and tensor that the readers look at.
 """
@@ -28,7 +28,7 @@ def key(name, kind, v):
     return text(name) + struct.pack("<I", kind) + value(kind, v)
 
 
-def gguf(name, keys, tensors, align=32):
+def gguf(name, keys, tensors, align=32, to="gguf"):
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     out += b"".join(key(*k) for k in keys)
     offset = 0
@@ -40,8 +40,8 @@ def gguf(name, keys, tensors, align=32):
         out += struct.pack("<IQ", 0, offset)
         offset += -(-n // align) * align
     out += bytes(-len(out) % align) + bytes(offset)
-    (HERE / "gguf").mkdir(exist_ok=True)
-    (HERE / "gguf" / name).write_bytes(out)
+    (HERE / to).mkdir(exist_ok=True)
+    (HERE / to / name).write_bytes(out)
 
 
 def sizes(arch, layers):
@@ -99,7 +99,7 @@ def make_gguf():
          blocks(2, ATTENTION, QK, SPARSE, [("attn_gate.weight", [8, 8])]) + [("output.weight", [4, 8])])
 
 
-def safetensors(name, config, tensors):
+def safetensors(name, config, tensors, to="safetensors"):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for i, (tensor, shape) in enumerate(tensors):
         n = 2 if i % 2 else 4
@@ -108,8 +108,8 @@ def safetensors(name, config, tensors):
         header[tensor] = {"dtype": "BF16" if i % 2 else "F32", "shape": shape, "data_offsets": [offset, offset + n]}
         offset += n
     head = json.dumps(header).encode()
-    (HERE / "safetensors").mkdir(exist_ok=True)
-    (HERE / "safetensors" / name).write_bytes(json.dumps(config).encode() + b"\0" + struct.pack("<Q", len(head)) + head + bytes(offset))
+    (HERE / to).mkdir(exist_ok=True)
+    (HERE / to / name).write_bytes(json.dumps(config).encode() + b"\0" + struct.pack("<Q", len(head)) + head + bytes(offset))
 
 
 BASE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
@@ -141,6 +141,32 @@ def make_safetensors():
         BASE, sliding_window=4, layer_types=["sliding_attention"], layer_rope_theta=[5e5], mlp_layer_types=["sparse"],
         num_local_experts=3, num_experts_per_tok=2, moe_hidden_size=4, moe_intermediate_size=2)},
         hf("model.language_model.", attention, four[1:], gates, sparse, [("self_attn.gate_proj.weight", [8, 8])]) + [("lm_head.weight", [4, 8])])
+
+
+def make_tower():
+    """A vision tower of two blocks, width 8, patches of one pixel, in both containers."""
+    norms = [(f"{n}.{end}", [8]) for n in ("norm1", "norm2") for end in ("weight", "bias")]
+    linear = [("attn.q_proj", 8, 8), ("attn.k_proj", 8, 8), ("attn.v_proj", 8, 8), ("attn.proj", 8, 8), ("mlp.fc1", 4, 8), ("mlp.fc2", 8, 4)]
+    block = norms + [x for n, rows, cols in linear for x in ((f"{n}.weight", [rows, cols]), (f"{n}.bias", [rows]))]
+    t = "model.vision_tower."
+    ends = [(f"{t}{n}.{end}", [8]) for n in ("ln_pre", "ln_post") for end in ("weight", "bias")]
+    adapter = [("model.vision_adapter.fc1.weight", [4, 32]), ("model.vision_adapter.fc2.weight", [4, 4]), ("model.vision_projection.weight", [8, 4])]
+    safetensors("folder", {"model_type": "muse_glimmer", "out_hidden_size": 32, "projector_hidden_size": 4, "vision_config": {
+        "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 4, "patch_size": 1, "patch_temporal": 2,
+        "merge_size": 2, "pos_emb_height": 2, "pos_emb_width": 2, "layer_norm_eps": 1e-5, "layer_types": ["window_attention", "full_attention"],
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}, "hidden_act": "gelu"}},
+        [(t + "patch_embedder.patch_embedding.weight", [8, 6]), (t + "patch_embedder.position_embedding_table.weight", [4, 8])] + ends
+        + [(f"{t}layers.{i}.{n}", shape) for i in range(2) for n, shape in block] + adapter, "tower")
+    names = {"norm1": "ln1", "norm2": "ln2", "attn.q_proj": "attn_q", "attn.k_proj": "attn_k", "attn.v_proj": "attn_v", "attn.proj": "attn_out",
+             "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}
+    v = "clip.vision."
+    gguf("gguf", [("general.architecture", STR, "clip"), ("clip.has_vision_encoder", BOOL, True), ("clip.projector_type", STR, "muse-glimmer"),
+                  (v + "patch_size", U32, 1), (v + "embedding_length", U32, 8), (v + "feed_forward_length", U32, 4), (v + "block_count", U32, 2),
+                  (v + "projection_dim", U32, 8), (v + "spatial_merge_size", U32, 2), (v + "attention.head_count", U32, 2),
+                  (v + "attention.layer_norm_epsilon", F32, 1e-5), (v + "image_mean", F32, [0.5] * 3), (v + "image_std", F32, [0.5] * 3)],
+         [("v.patch_embd.weight", [8, 3, 1, 1]), ("v.position_embd.weight", [4, 8]), ("mm.0.weight", [4, 32]), ("mm.1.weight", [4, 4]),
+          ("mm.2.weight", [8, 4])] + [(f"v.{n}.{end}", [8]) for n in ("pre_ln", "post_ln") for end in ("weight", "bias")]
+         + [(f"v.blk.{i}.{names[n.rsplit('.', 1)[0]]}.{n.rsplit('.', 1)[1]}", shape) for i in range(2) for n, shape in block], to="tower")
 
 
 def wav(name, tag, channels, rate, bits, data, extra=b"", ident=b"RIFF", size=None, tail=b"", before=b""):
@@ -221,4 +247,5 @@ make_gguf()
 make_safetensors()
 make_json()
 make_wav()
+make_tower()
 make_parse()
