@@ -148,6 +148,7 @@ static void decode(job *j)
 {
     if (setjmp(j->back)) return;
     jpeg_create_decompress(&j->jpeg);
+    j->jpeg.mem->max_memory_to_use = 0; /* it may come from the environment */
     j->jpeg.src = &j->source;
     j->jpeg.progress = &j->progress;
     jpeg_read_header(&j->jpeg, TRUE);

@@ -145,6 +145,7 @@ def jpeg_kinds(rng):
     for orientation in range(1, 9):
         small = smooth(rng, 19, 21, 3)
         yield f"turned{orientation}.jpg", jpeg(small, "RGB", quality=40, exif=b"Exif\0\0" + exif(orientation, orientation > 4, orientation == 3)), {}
+    yield "tall-progressive.jpg", jpeg(smooth(rng, 400, 9, 3), "RGB", quality=20, progressive=True), {}
 
 
 def as_white(data):

@@ -246,6 +246,22 @@ static void test_jpeg_sizes(void **state)
     }
 }
 
+/* libjpeg reads a memory limit from the environment; the host's environment is none of our business. */
+static void test_environment(void **state)
+{
+    (void)state;
+    size_t n;
+    pn_image *im;
+    if (!PN_HAVE_JPEG) skip();
+    uint8_t *file = file_of("tall-progressive.jpg", &n);
+    assert_int_equal(setenv("JPEGMEM", "1", 1), 0);
+    const ponder_status st = load(&im, file, n, "white", NULL);
+    assert_int_equal(unsetenv("JPEGMEM"), 0);
+    if (st) fail_msg("%s", e.text);
+    pn_image_free(im);
+    free(file);
+}
+
 /* A picture sent in hundreds of passes: refused, not sat through. */
 static void test_many_passes(void **state)
 {
@@ -427,7 +443,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pixels), cmocka_unit_test(test_ways), cmocka_unit_test(test_bytes_behind), cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_wrong_checksum), cmocka_unit_test(test_png_sizes), cmocka_unit_test(test_large),
-        cmocka_unit_test(test_jpeg_sizes), cmocka_unit_test(test_many_passes), cmocka_unit_test(test_other_formats),
+        cmocka_unit_test(test_jpeg_sizes), cmocka_unit_test(test_environment), cmocka_unit_test(test_many_passes), cmocka_unit_test(test_other_formats),
         cmocka_unit_test(test_paths), cmocka_unit_test(test_exif), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_small_stack),
     };
     return cmocka_run_group_tests(tests, read_list, drop_list);
