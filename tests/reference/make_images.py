@@ -16,6 +16,8 @@ import torch
 import transformers
 from PIL import Image, ImageOps
 from torchcodec.decoders import ImageReadMode, decode_image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 from transformers.image_transforms import convert_to_rgb
 from transformers.models.muse_glimmer.image_processing_muse_glimmer import (MuseGlimmerImageProcessor,
                                                                            smart_resize)
@@ -197,12 +199,15 @@ def made(kind, w, h):
 RESIZED = [(1, 1), (1, 300), (300, 1), (2, 2), (3, 2), (13, 14), (14, 14), (28, 28), (29, 27), (27, 29), (56, 28), (100, 37), (37, 100),
            (55, 57), (84, 85), (150, 200), (200, 150), (333, 50), (224, 224), (225, 223), (448, 448), (449, 447), (640, 480),
            (480, 640), (1000, 1000), (37, 5000), (5600, 28), (28, 5600), (1920, 1080), (2500, 1900), (3000, 4000)]
+DIRECT = [(20000, 3, 28, 28), (3, 20000, 28, 28), (65535, 2, 7, 1), (2, 65535, 1, 7), (9000, 4, 31, 2), (1, 1, 1, 1), (5, 5, 1, 1), (1, 1, 999, 3),
+          (2, 3, 500, 400), (640, 480, 1, 1), (7, 9, 8, 9), (9, 7, 9, 8), (40000, 1, 2, 1)]
+DIRECT += [(1 + i * 7919 % 97, 1 + i * 6271 % 61, 1 + i * 4127 % 83, 1 + i * 3989 % 71) for i in range(100)]
 RAW = [(1, 300), (29, 27), (100, 37), (55, 57), (84, 85)]
 
 
 def make_resize(out):
     """resize.txt: LIMIT KIND WIDTH HEIGHT, then width and height it becomes, CRC-32 of its pixels, CRC-32 of its patches
-    (float32), offset in resize.rgb or -1."""
+    (float32), offset in resize.rgb or -1. LIMIT 0: no grid, no patches."""
     lines, raw = [], bytearray()
     for limit in (4096, 144):
         processor = MuseGlimmerImageProcessor(max_image_tokens=limit)
@@ -221,6 +226,14 @@ def make_resize(out):
                     raw += pixels
                 floats = zlib.crc32(got["pixel_values"].contiguous().numpy().tobytes())
                 lines.append(f"{limit} {kind} {w} {h} {cols * 14} {rows * 14} {zlib.crc32(pixels)} {floats} {at}")
+    for i, (w, h, to_w, to_h) in enumerate(DIRECT):     # sizes that no grid gives: the reference's resampling alone
+        values = torch.from_numpy(made(i % 3, w, h)).permute(2, 0, 1).contiguous()
+        try:
+            got = resize(values, (to_h, to_w), interpolation=InterpolationMode.LANCZOS, antialias=True)
+        except RuntimeError:                            # torch 2.15 trips over a result of one pixel
+            print("no reference for", w, h, to_w, to_h)
+            continue
+        lines.append(f"0 {i % 3} {w} {h} {to_w} {to_h} {zlib.crc32(got.permute(1, 2, 0).contiguous().numpy().tobytes())} 0 -1")
     (out / "resize.txt").write_text("\n".join(lines) + "\n")
     (out / "resize.rgb").write_bytes(raw)
 

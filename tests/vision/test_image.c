@@ -197,6 +197,8 @@ static void test_box(void **state)
     assert_true(r.x == 0 && r.width == 200 && r.y == 0 && r.height == 100);
     assert_true(pn_box_to_region(200, 100, &(pn_box){1000, 1000, 1000, 1000}, &r)); /* a point at the end: the last pixel */
     assert_true(r.x == 199 && r.width == 1 && r.y == 99 && r.height == 1);
+    assert_true(pn_box_to_region(200, 100, &(pn_box){500, 500, 500, 500}, &r));
+    assert_true(r.x == 100 && r.width == 1 && r.y == 50 && r.height == 1);
     assert_true(pn_box_to_region(200, 100, &(pn_box){5000, 5000, 6000, 6000}, &r));
     assert_true(r.x == 199 && r.width == 1 && r.y == 99 && r.height == 1);
     assert_false(pn_box_to_region(200, 100, &(pn_box){NAN, 0, 1, 1}, &r));
