@@ -117,6 +117,7 @@ ponder_status pn_audio_stream_push(pn_audio_stream *s, const float *frames, size
                        s->t->d.rate, (unsigned long long)s->max_samples);
     ponder_status st = check_frames(s, frames, n, err);
     if (st == PONDER_OK) st = reserve(s, pn_resampler_room(s->resampler, n), err);
+    if (st != PONDER_OK) return st;
     for (size_t at = 0; at < n && st == PONDER_OK; at += BLOCK) {
         const size_t some = PN_MIN(n - at, (size_t)BLOCK);
         pn_audio_mono(mono, frames + at * s->channels, some, s->channels, &bad);
