@@ -29,8 +29,9 @@ void pn_session_forget_binding(ponder_session *s)
 {
     pn_matcher_free(s->answer);
     pn_matcher_free(s->call);
+    pn_matcher_free(s->header);
     pn_grammar_free(s->grammar);
-    s->answer = s->call = s->active = NULL;
+    s->answer = s->call = s->header = s->active = NULL;
     s->grammar = NULL;
 }
 
@@ -73,6 +74,33 @@ static ponder_status call_grammar(ponder_session *s, pn_grammar **out)
     return st;
 }
 
+/* What may stand between <|start|> (or the prompt) and <|message|>: a recipient there is. */
+static ponder_status header_grammar(ponder_session *s, pn_grammar **out)
+{
+    pn_buf b;
+    pn_buf_init(&b, s->a);
+    pn_buf_puts(&b, "(assistant)? to=(self|user|commentary");
+    for (size_t i = 0; s->tools && i < pn_tools_count(s->tools); i++) {
+        const pn_str name = pn_tools_name(s->tools, i);
+        pn_buf_puts(&b, "|");
+        for (size_t k = 0; k < name.n; k++) pn_buf_printf(&b, "\\x%02x", (unsigned)(uint8_t)name.p[k]);
+    }
+    pn_buf_puts(&b, ")");
+    ponder_status st = b.failed ? pn_nomem(&s->err, b.n) : pn_grammar_regex(out, b.p, b.n, s->a, &s->err);
+    pn_buf_free(&b);
+    return st;
+}
+
+static ponder_status matcher_from(ponder_session *s, ponder_status (*make)(ponder_session *, pn_grammar **), pn_matcher **out)
+{
+    pn_grammar *g;
+    ponder_status st = make(s, &g);
+    if (st != PONDER_OK) return st;
+    st = matcher_of(s, g, out);
+    pn_grammar_free(g);
+    return st;
+}
+
 /* Before a turn: the matchers that it may need. */
 ponder_status pn_session_prepare_binding(ponder_session *s)
 {
@@ -82,12 +110,9 @@ ponder_status pn_session_prepare_binding(ponder_session *s)
     if (!s->grammar && !calls) return PONDER_OK;
     if (!s->mask && !(s->mask = pn_zalloc_array(s->a, words, sizeof *s->mask))) return pn_nomem(&s->err, words * sizeof *s->mask);
     if (s->grammar && !s->answer) st = matcher_of(s, s->grammar, &s->answer);
-    if (st == PONDER_OK && calls && !s->call) {
-        pn_grammar *g;
-        if ((st = call_grammar(s, &g)) != PONDER_OK) return st;
-        st = matcher_of(s, g, &s->call);
-        pn_grammar_free(g);
-    }
+    if (st == PONDER_OK && calls && !s->call) st = matcher_from(s, call_grammar, &s->call);
+    bool headers = s->grammar && s->parser && pn_parser_kind_of(s->template) == PN_PARSER_MUSE;
+    if (st == PONDER_OK && headers && !s->header) st = matcher_from(s, header_grammar, &s->header);
     /* A turn that goes on in the middle of a bound text: what is written already counts. */
     s->active = NULL;
     return st == PONDER_OK && s->parser ? pn_session_resume_binding(s) : st;
@@ -105,6 +130,34 @@ static void all_but_ends(ponder_session *s)
     memset(s->mask, 0xff, (s->sampler.vocab + 31) / 32 * sizeof *s->mask);
     for (uint32_t i = 0; i < c->n_ends; i++)
         if ((uint32_t)c->ends[i] < s->sampler.vocab) forbid(s->mask, c->ends[i]);
+}
+
+/* A token of this name, if the vocabulary has one. */
+static void allow_named(ponder_session *s, const char *name)
+{
+    int32_t id = pn_tokenizer_find(s->model->core->tokenizer, name, strlen(name));
+    if (id >= 0) allow(s->mask, id);
+}
+
+static bool last_is(const ponder_session *s, const char *name)
+{
+    const uint32_t n = pn_sequence_count(s->seq);
+    return n > 0 && pn_sequence_ids(s->seq)[n - 1] == pn_tokenizer_find(s->model->core->tokenizer, name, strlen(name));
+}
+
+/* A header while an answer is owed: a message begins, is addressed to somebody there is, and has its body. */
+static ponder_status mask_header(ponder_session *s)
+{
+    const bool between = last_is(s, "<|eom|>");
+    if (last_is(s, "<|start|>") || (s->open_turn && pn_sequence_count(s->seq) == s->turn_at)) pn_matcher_reset(s->header);
+    if (between) {
+        memset(s->mask, 0, (s->sampler.vocab + 31) / 32 * sizeof *s->mask);
+        allow_named(s, "<|start|>");
+        return PONDER_OK;
+    }
+    ponder_status st = pn_matcher_mask(s->header, s->mask, &s->err);
+    if (st == PONDER_OK && pn_matcher_can_end(s->header)) allow_named(s, "<|message|>");
+    return st;
 }
 
 static void allow_ends(ponder_session *s, bool call)
@@ -131,14 +184,14 @@ static pn_matcher *choose(ponder_session *s, bool *owed, bool *may_think)
     case PN_CHANNEL_ANSWER: m = s->answer; break;
     case PN_CHANNEL_HEADER:
         *may_think = think_model;
-        m = think_model ? s->answer : NULL; /* there, what is no marker begins the answer */
+        m = think_model ? s->answer : s->answer ? s->header : NULL; /* a think model: what is no marker begins the answer */
         *owed = s->answer && !m;
         break;
     case PN_CHANNEL_THOUGHT: case PN_CHANNEL_COMMENTARY: *owed = s->answer != NULL; break;
     case PN_CHANNEL_CALL: case PN_CHANNEL_ARGUMENT: m = s->call; break;
     default: break;
     }
-    if (m && at.since == 0 && s->active != m) pn_matcher_reset(m);
+    if (m && m != s->header && at.since == 0 && s->active != m) pn_matcher_reset(m);
     return m;
 }
 
@@ -154,6 +207,7 @@ ponder_status pn_session_mask(ponder_session *s, const uint32_t **mask)
         all_but_ends(s);
         return PONDER_OK;
     }
+    if (s->active == s->header) return mask_header(s);
     ponder_status st = pn_matcher_mask(s->active, s->mask, &s->err);
     if (st != PONDER_OK) return st;
     if (pn_matcher_can_end(s->active)) allow_ends(s, s->active == s->call);
@@ -178,12 +232,27 @@ ponder_status pn_session_bound(ponder_session *s, int32_t token)
     return pn_matcher_accept(s->active, token, &s->err);
 }
 
+/* In the middle of a header: from behind <|start|>, or from where the turn began. */
+static ponder_status resume_header(ponder_session *s)
+{
+    const pn_tokenizer *t = s->model->core->tokenizer;
+    const int32_t *ids = pn_sequence_ids(s->seq), start = pn_tokenizer_find(t, "<|start|>", 9);
+    const uint32_t n = pn_sequence_count(s->seq);
+    uint32_t from = n;
+    while (from > (s->open_turn ? s->turn_at : 0) && ids[from - 1] != start) from--;
+    ponder_status st = PONDER_OK;
+    pn_matcher_reset(s->header);
+    for (; from < n && st == PONDER_OK && !pn_tokenizer_is_control(t, ids[from]); from++) st = pn_matcher_accept(s->header, ids[from], &s->err);
+    return st == PONDER_E_ARGUMENT ? pn_fail(&s->err, PONDER_E_STATE, "the header that stands there is none that a bound answer may have") : st;
+}
+
 /* Bytes of the bound text that stand before this turn: found by walking back over its tokens. */
 ponder_status pn_session_resume_binding(ponder_session *s)
 {
     bool owed, may_think;
     pn_matcher *m = choose(s, &owed, &may_think);
     const pn_place at = pn_parser_place(s->parser);
+    if (m && m == s->header) return resume_header(s);
     if (!m || at.since == 0) return PONDER_OK;
     const pn_tokenizer *t = s->model->core->tokenizer;
     const int32_t *ids = pn_sequence_ids(s->seq);

@@ -224,7 +224,8 @@ struct ponder_session {
     pn_parsed parsed;         /* kind 0, or an event that waits for text before it */
     bool finished;            /* the parser was told of the turn's end */
     pn_buf held, shown, piece; /* answer that may be a stop string; text of the newest event; text of the newest token */
-    pn_matcher *answer, *call, *active; /* active: one of the two, or NULL; the newest token's */
+    pn_matcher *answer, *call, *header; /* header: of a Muse message, while an answer is owed */
+    pn_matcher *active;       /* one of them, or NULL; the newest token's */
     uint32_t *mask;
     bool fresh;               /* the newest token was not reported yet */
     int32_t last_token;

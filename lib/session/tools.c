@@ -42,7 +42,8 @@ ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n
     pn_tools_free(s->tools);
     s->tools = t;
     pn_matcher_free(s->call);
-    s->call = s->active = NULL;
+    pn_matcher_free(s->header);
+    s->call = s->header = s->active = NULL;
     pn_session_forget_parser(s);
     return PONDER_OK;
 }

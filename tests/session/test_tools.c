@@ -135,7 +135,7 @@ static void a_schema_binds_the_answer_alone(void **state)
     ponder_model *m = open_model("seed0", c);
     for (int seed = 0; seed < 20; seed++) {
         OK(ponder_config_set_str(c, PONDER_P_SCHEMA, seed % 4 == 3 ? "" : schema));
-        OK(ponder_config_set_f64(c, PONDER_P_TEMPERATURE, seed == 0 ? 0 : 1.5));
+        OK(ponder_config_set_f64(c, PONDER_P_TEMPERATURE, seed == 0 ? 0 : seed % 3 ? 1.5 : 4)); /* hot: it would write anything */
         OK(ponder_config_set_i64(c, PONDER_P_SEED, seed));
         OK(ponder_config_set_i64(c, PONDER_P_MAX_TOKENS, 400));
         ponder_session *s = new_session(m, c);
@@ -310,6 +310,10 @@ static void looking_closer(void **state)
 {
     (void)state;
     static const char call[] = " to=image.zoom<|message|>";
+    static const char whole_call[] =
+        " to=image.zoom<|message|><atem:function_calls>\n<atem:invoke name=\"image.zoom\">\n<atem:parameter name=\"image\">1</atem:parameter>\n"
+        "<atem:parameter name=\"x_min\">100</atem:parameter>\n<atem:parameter name=\"y_min\">100</atem:parameter>\n<atem:parameter name=\"x_max\">"
+        "600</atem:parameter>\n<atem:parameter name=\"y_max\">700</atem:parameter>\n</atem:invoke>\n</atem:function_calls";
     ponder_config *c = thinking_config();
     OK(ponder_config_set_i64(c, PONDER_P_STRICT_TOOLS, 1));
     OK(ponder_config_set_i64(c, PONDER_P_LOOK_CLOSER, 1));
@@ -328,7 +332,8 @@ static void looking_closer(void **state)
         ponder_session *s = new_session(m, c);
         OK(ponder_session_attach_image(s, im));
         add(s, "user", "Look!");
-        if (ponder_session_prompt(s, call, sizeof call - 1, PONDER_TOKENIZE_SPECIAL) != PONDER_OK) fail_msg("%s", ponder_session_error(s));
+        const char *said = seed % 2 ? call : whole_call; /* the model has its last byte to write, or all of the call */
+        if (ponder_session_prompt(s, said, strlen(said), PONDER_TOKENIZE_SPECIAL) != PONDER_OK) fail_msg("%s", ponder_session_error(s));
         ids before = tokens_of(s);
         static loop l;
         memset(&l, 0, sizeof l);
@@ -343,6 +348,7 @@ static void looking_closer(void **state)
         assert_non_null(result);
         bool picture = strstr(result, "<|image_start|><|patch|>") != NULL, refusal = strstr(result, "counted from 1") != NULL;
         assert_true(picture || refusal);
+        if (seed % 2 == 0) assert_true(picture);
         seen_parts += picture;
         refused += refusal;
         ponder_session_free(s);
