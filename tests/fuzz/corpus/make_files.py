@@ -1,4 +1,4 @@
-"""Seeds for the targets gguf, safetensors, tower, wav and parse: python make_files.py
+"""Seeds for the targets gguf, safetensors, tower, wav, ears and parse: python make_files.py
 
 Tiny models (width 8, zero weights) of each architecture with every kind of key and tensor that the readers look at.
 """
@@ -28,7 +28,7 @@ def key(name, kind, v):
     return text(name) + struct.pack("<I", kind) + value(kind, v)
 
 
-def gguf(name, keys, tensors, align=32, to="gguf"):
+def gguf(name, keys, tensors, align=32, folder="gguf"):
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     out += b"".join(key(*k) for k in keys)
     offset = 0
@@ -40,8 +40,8 @@ def gguf(name, keys, tensors, align=32, to="gguf"):
         out += struct.pack("<IQ", 0, offset)
         offset += -(-n // align) * align
     out += bytes(-len(out) % align) + bytes(offset)
-    (HERE / to).mkdir(exist_ok=True)
-    (HERE / to / name).write_bytes(out)
+    (HERE / folder).mkdir(exist_ok=True)
+    (HERE / folder / name).write_bytes(out)
 
 
 def sizes(arch, layers):
@@ -99,7 +99,7 @@ def make_gguf():
          blocks(2, ATTENTION, QK, SPARSE, [("attn_gate.weight", [8, 8])]) + [("output.weight", [4, 8])])
 
 
-def safetensors(name, config, tensors, to="safetensors"):
+def safetensors(name, config, tensors, folder="safetensors"):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for i, (tensor, shape) in enumerate(tensors):
         n = 2 if i % 2 else 4
@@ -108,8 +108,8 @@ def safetensors(name, config, tensors, to="safetensors"):
         header[tensor] = {"dtype": "BF16" if i % 2 else "F32", "shape": shape, "data_offsets": [offset, offset + n]}
         offset += n
     head = json.dumps(header).encode()
-    (HERE / to).mkdir(exist_ok=True)
-    (HERE / to / name).write_bytes(json.dumps(config).encode() + b"\0" + struct.pack("<Q", len(head)) + head + bytes(offset))
+    (HERE / folder).mkdir(exist_ok=True)
+    (HERE / folder / name).write_bytes(json.dumps(config).encode() + b"\0" + struct.pack("<Q", len(head)) + head + bytes(offset))
 
 
 BASE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
@@ -166,7 +166,7 @@ def make_tower():
                   (v + "attention.layer_norm_epsilon", F32, 1e-5), (v + "image_mean", F32, [0.5] * 3), (v + "image_std", F32, [0.5] * 3)],
          [("v.patch_embd.weight", [8, 3, 1, 1]), ("v.position_embd.weight", [4, 8]), ("mm.0.weight", [4, 32]), ("mm.1.weight", [4, 4]),
           ("mm.2.weight", [8, 4])] + [(f"v.{n}.{end}", [8]) for n in ("pre_ln", "post_ln") for end in ("weight", "bias")]
-         + [(f"v.blk.{i}.{names[n.rsplit('.', 1)[0]]}.{n.rsplit('.', 1)[1]}", shape) for i in range(2) for n, shape in block], to="tower")
+         + [(f"v.blk.{i}.{names[n.rsplit('.', 1)[0]]}.{n.rsplit('.', 1)[1]}", shape) for i in range(2) for n, shape in block], folder="tower")
 
 
 def wav(name, tag, channels, rate, bits, data, extra=b"", ident=b"RIFF", size=None, tail=b"", before=b""):
@@ -243,9 +243,37 @@ def make_json():
         {"model_type": "llama", "rope_scaling": {"factor": 8.0, "rope_type": "llama3"}, "eos_token_id": [1, 2], "model_max_length": 10 ** 30})])
 
 
+def make_ears():
+    """An audio tower of two stages, one block each, in both containers."""
+    def part(name, shape, bias=True):
+        return [(name + ".weight", shape)] + ([(name + ".bias", shape[:1])] if bias else [])
+    keys = [("general.architecture", STR, "clip"), ("clip.has_audio_encoder", BOOL, True),
+            ("clip.audio.projector_type", STR, "muse-spark-audio"), ("clip.audio.hidden_sizes", I32, [4, 6]),
+            ("clip.audio.patch_sizes", I32, [3, 2]), ("clip.audio.depths", I32, [1, 1])] \
+        + [(f"clip.audio.{k}", U32, v) for k, v in (("conv_kernel_size", 3), ("block_count", 2), ("embedding_length", 6),
+           ("feed_forward_length", 12), ("projection_dim", 8))] + [("clip.audio.attention.layer_norm_epsilon", F32, 1e-6)]
+    g, h, last = [], [], 1
+    for s, (w, p) in enumerate(((4, 3), (6, 2))):
+        g += part(f"a.patch.{s}", [w, last * p]) + part(f"a.patch.{s}.norm", [w], False) + part(f"a.conv1d.{s}", [w, 1, 3]) \
+            + part(f"a.conv1d.{s}.norm", [w], False) + part(f"a.blk.{s}.ffn_up", [2 * w, w]) + part(f"a.blk.{s}.ffn_down", [w, 2 * w])
+        t = f"model.audio_tower.layers.{s}."
+        h += part(t + "patch_embedder.proj", [w, last * p]) + part(t + "patch_embedder.norm", [w], False)
+        t += "conv_blocks.0."
+        h += part(t + "conv", [w, 1, 3]) + part(t + "norm", [w], False) + part(t + "mlp.fc1", [2 * w, w]) + part(t + "mlp.fc2", [w, 2 * w])
+        last = w
+    g += part("a.pre_ln", [6], False) + part("mm.a.fc", [8, 6]) + part("a.post_ln", [8], False)
+    t = "model.audio_tower."
+    h += part(t + "norm", [6], False) + part(t + "proj", [8, 6]) + part(t + "post_proj_norm", [8], False)
+    gguf("projector", keys, g, folder="ears")
+    safetensors("folder", {"model_type": "muse_spark", "audio_config": {
+        "hidden_sizes": [4, 6], "patch_sizes": [3, 2], "depths": [1, 1], "num_hidden_layers": 2, "mlp_ratio": 2.0, "conv_kernel_size": 3,
+        "out_hidden_size": 8, "rms_norm_eps": 1e-6, "hidden_act": "gelu"}}, h, folder="ears")
+
+
 make_gguf()
 make_safetensors()
 make_json()
 make_wav()
 make_tower()
+make_ears()
 make_parse()
