@@ -252,6 +252,7 @@ typedef struct product {
     uint32_t *queue;
     size_t n_queue;
     bool marks;           /* safe characters cannot begin what is guarded, but for those in `except` */
+    bool harmless;        /* no byte completes anything or is forbidden: there are no such */
     pn_nid first;
 } product;
 
@@ -288,7 +289,7 @@ static pn_nid bytes_from(product *p, uint32_t state, uint8_t phase)
     return all;
 }
 
-/* Bytes that begin something the guard watches: what is free must not begin with them. */
+/* Bytes that begin or go on with something the guard watches: what is free must not begin with them. */
 static void find_except(const product *p, uint32_t state, uint32_t except[8])
 {
     for (uint32_t c = 0; p->g && c < 256; c++) {
@@ -305,7 +306,7 @@ static pn_nid between_chars(product *p, uint32_t state, pn_nid bytes, pn_nid exi
     if (counts) bytes = pn_count(p->b, COUNT_CHARS, p->most == UINT32_MAX ? p->least : p->most, p->most == UINT32_MAX, bytes);
     const pn_nid all = pn_split(p->b, bytes, exit);
     if (!p->marks) return all;
-    find_except(p, state, except);
+    if (!p->harmless) find_except(p, state, except);
     return pn_free_new(p->b, except, p->least, p->most, p->first, all);
 }
 
@@ -417,7 +418,7 @@ pn_nid pn_text_except(pn_build *b, pn_str *names, size_t n, pn_spelling s, bool 
     guard g = {.n = 2};
     for (size_t i = 0; i < n; i++)
         if (!pn_add(g.n, names[i].n, &g.n)) return 0;
-    product p = {.b = b, .g = &g, .spelling = s, .name = avoid_lt, .most = UINT32_MAX, .marks = !(avoid_lt && s == SPELL_RAW)};
+    product p = {.b = b, .g = &g, .spelling = s, .name = avoid_lt, .most = UINT32_MAX, .marks = !(avoid_lt && s == SPELL_RAW), .harmless = true};
     const size_t most = g.n, bytes = most * (sizeof(pn_nid) + 1);
     if (!pn_build_work(b, most)) return 0;
     if (most > MAX_NAMES) {

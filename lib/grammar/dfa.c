@@ -212,8 +212,34 @@ uint32_t pn_core_intern(pn_core *c, const pn_element *e, size_t n)
     return add_state(c, e, n, hash);
 }
 
-/* The state of the set collected; STEP_DEAD for an empty one, 0 without memory. */
-static uint32_t set_state(pn_core *c)
+static pn_closed *closed_slot(pn_closed *table, size_t cap, const pn_element *of)
+{
+    uint64_t h = 0;
+    for (int i = 0; i < CLOSED_MOST; i++) h = (h ^ of[i]) * 0x9e3779b97f4a7c15u;
+    size_t k = (size_t)(h >> 30) & (cap - 1);
+    while (table[k].of[0] && memcmp(table[k].of, of, sizeof table[k].of) != 0) k = (k + 1) & (cap - 1);
+    return &table[k];
+}
+
+static bool grow_closed(pn_core *c)
+{
+    const size_t old_n = c->cap_closed, n = old_n ? old_n * 2 : 256;
+    pn_closed *more = pn_zalloc_array(c->a, n, sizeof *more), *old = c->closed;
+    if (!more) {
+        c->status = PONDER_E_NOMEM;
+        return false;
+    }
+    for (size_t i = 0; i < old_n; i++)
+        if (old[i].of[0]) *closed_slot(more, n, old[i].of) = old[i];
+    pn_free(c->a, old, old_n * sizeof *old);
+    c->closed = more;
+    c->cap_closed = n;
+    c->state_bytes += (n - old_n) * sizeof *more;
+    return true;
+}
+
+/* The state of the elements to do and all they lead to; UINT32_MAX: there is none, 0: no memory. */
+static uint32_t make_state(pn_core *c)
 {
     size_t kept = 0;
     close_set(c);
@@ -223,6 +249,23 @@ static uint32_t set_state(pn_core *c)
     for (size_t i = 0; i < c->n_set; i++)
         if (i == 0 || c->set[i] != c->set[kept - 1]) c->set[kept++] = c->set[i];
     return pn_core_intern(c, c->set, kept);
+}
+
+static uint32_t set_state(pn_core *c)
+{
+    pn_element of[CLOSED_MOST] = {0};
+    const size_t n = c->n_todo;
+    if (n == 0 || n > CLOSED_MOST || c->status) return make_state(c);
+    memcpy(of, c->todo, n * sizeof *of);
+    if (c->n_closed * 2 >= c->cap_closed && !grow_closed(c)) return 0;
+    pn_closed *slot = closed_slot(c->closed, c->cap_closed, of);
+    if (slot->of[0]) return slot->state;
+    const uint32_t state = make_state(c);
+    if (state == 0) return 0;
+    memcpy(slot->of, of, sizeof of);
+    slot->state = state;
+    c->n_closed++;
+    return state;
 }
 
 uint32_t pn_core_limit(pn_core *c, uint32_t state, int32_t room)
@@ -289,6 +332,30 @@ uint32_t pn_core_step(pn_core *c, uint32_t state, uint32_t byte_class)
     const uint32_t v = compute_step(c, state, c->g->byte_of[byte_class]);
     if (v) c->states[state]->row[byte_class] = v;
     return v;
+}
+
+const pn_run *pn_core_run(pn_core *c, uint32_t state)
+{
+    uint32_t most = STEP_DEAD, votes = 0, v[128];
+    if (c->states[state]->run) return c->states[state]->run;
+    for (uint32_t byte = 0; byte < 128; byte++) {
+        v[byte] = pn_core_step(c, state, c->g->class_of[byte]);
+        if (!v[byte]) return NULL;
+        if (v[byte] == STEP_DEAD || (v[byte] & 3) != KIND_NEXT) continue;
+        if (votes == 0) most = v[byte];
+        votes += v[byte] == most ? 1 : -1u;
+    }
+    pn_run *run = pn_zalloc(c->a, sizeof *run);
+    if (!run) {
+        c->status = PONDER_E_NOMEM;
+        return NULL;
+    }
+    run->to = most >> 2;
+    for (uint32_t byte = 0; byte < 128; byte++)
+        if (v[byte] == most && most != STEP_DEAD) run->bytes[byte / 32] |= 1u << byte % 32;
+    c->states[state]->run = run;
+    c->state_bytes += sizeof *run;
+    return run;
 }
 
 static bool grow_returns(pn_core *c)
@@ -452,6 +519,7 @@ void pn_core_free(pn_core *c)
         if (!s) continue;
         pn_core_drop_mask(c, s);
         if (s->row) pn_free(a, s->row, c->g->n_classes * sizeof *s->row);
+        pn_free(a, s->run, sizeof *s->run);
         pn_free(a, s, sizeof *s + s->n * sizeof *s->e);
     }
     pn_free(a, c->states, c->cap_states * sizeof *c->states);
@@ -460,6 +528,7 @@ void pn_core_free(pn_core *c)
     pn_free(a, c->frames, c->cap_frames * sizeof *c->frames);
     pn_free(a, c->frame_slots, c->n_frame_slots * sizeof *c->frame_slots);
     pn_free(a, c->returns, c->cap_returns * sizeof *c->returns);
+    pn_free(a, c->closed, c->cap_closed * sizeof *c->closed);
     pn_free(a, c->set, c->cap_set * sizeof *c->set);
     pn_free(a, c->todo, c->cap_todo * sizeof *c->todo);
     pn_free(a, c->seen, c->cap_seen * sizeof *c->seen);

@@ -31,10 +31,14 @@ typedef struct pn_mask {
     uint32_t data[];
 } pn_mask;
 
+/* The state that most ASCII bytes lead to, and which they are: itself for a loop, the next one where it counts. */
+typedef struct pn_run { uint32_t to, bytes[4]; } pn_run;
+
 typedef struct pn_state {
     uint32_t n, hash, chain;
     uint8_t flags, need; /* need: the most of its elements */
     uint32_t *row;       /* [classes]; NULL until needed */
+    struct pn_run *run;  /* NULL until needed */
     pn_mask *mask;
     pn_element e[];
 } pn_state;
@@ -52,6 +56,9 @@ typedef struct pn_config {
 } pn_config;
 
 typedef struct pn_return { uint64_t key; uint32_t state; } pn_return; /* (saved state, finished set) -> state; key 0: empty */
+/* What a few elements lead to without reading a byte: most bytes lead to one element, so most states are found here. */
+enum { CLOSED_MOST = 3 };
+typedef struct pn_closed { pn_element of[CLOSED_MOST]; uint32_t state; } pn_closed; /* of[0] 0: empty */
 typedef struct pn_seen { pn_element e; uint64_t stamp; } pn_seen;
 
 typedef struct pn_core {
@@ -78,6 +85,8 @@ typedef struct pn_core {
     size_t n_frame_slots;
     pn_return *returns;   /* open addressing */
     size_t n_returns, cap_returns;
+    pn_closed *closed;    /* open addressing */
+    size_t n_closed, cap_closed;
     uint32_t start;
     struct pn_matcher *matchers; /* all that share this */
     uint64_t tick, masks_computed, masks_cached, sweeps, cut_short;
@@ -104,6 +113,7 @@ uint32_t pn_core_step(pn_core *c, uint32_t state, uint32_t byte_class); /* STEP_
 uint32_t pn_core_intern(pn_core *c, const pn_element *e, size_t n); /* the state of sorted elements, each once */
 uint32_t pn_core_return(pn_core *c, uint32_t saved, uint32_t finished);
 const uint32_t *pn_core_row(pn_core *c, uint32_t state);
+const pn_run *pn_core_run(pn_core *c, uint32_t state); /* NULL: no memory, or no work left */
 /* The part of the state that can be finished with so many levels; 0: none (or no memory: c->status). */
 uint32_t pn_core_limit(pn_core *c, uint32_t state, int32_t room);
 size_t pn_core_frame_hash(uint32_t parent, uint32_t state);

@@ -12,6 +12,8 @@ typedef struct walk {
     bool record; /* ways out of the level are noted in c->conts, else followed */
     bool cut;    /* work has run out: what is set is right, but not all that could be */
     uint32_t deep;
+    uint32_t asked, promised; /* what best_promise said of the last state it was asked about */
+    const pn_free_mark *promise;
 } walk;
 
 static bool failed(const walk *w) { return w->c->status || w->cut; }
@@ -67,6 +69,10 @@ static bool step(walk *w, uint32_t i, const pn_trie_node *node)
     uint32_t v = p->row[byte_class];
     if (PN_UNLIKELY(v == STEP_UNKNOWN)) v = pn_core_step(c, p->state, byte_class);
     if (v < 4) return false;
+    if (v == (p->state << 2 | KIND_NEXT)) {
+        *q = *p;
+        return true;
+    }
     *q = (pn_config){.state = v >> 2, .local = p->local, .base = p->base, .room = p->room};
     if (PN_UNLIKELY((v & 3) == KIND_PUSH)) {
         c->local[node->depth] = (pn_local){p->state, p->local};
@@ -82,20 +88,91 @@ static bool step(walk *w, uint32_t i, const pn_trie_node *node)
     return enter(w, q, node->skip > 1);
 }
 
+static const pn_free_mark *best_promise(const pn_core *c, const pn_state *s, uint32_t *most);
+
+/* Whether the bytes all lead to the same state: looked at one by one, because most of the time the first ones say no. */
+static bool run_begins(pn_core *c, uint32_t state, const uint32_t *bytes)
+{
+    uint32_t first = 0;
+    if (c->states[state]->run) return true;
+    for (int k = 0; k < 4; k++)
+        for (uint32_t left = bytes[k]; left; left &= left - 1) {
+            const uint32_t v = pn_core_step(c, state, c->g->class_of[k * 32 + __builtin_ctz(left)]);
+            if (v < 4 || (v & 3) != KIND_NEXT || (first && v != first)) return false;
+            first = v;
+        }
+    return true;
+}
+
+enum { RUN_WORTH = 16 }; /* tokens that making a run must serve: it costs about as much as walking through them */
+
+/* Every text of these bytes, as long as the longest below, leads on from the state. */
+static bool runs(walk *w, const pn_config *q, const pn_trie_big *big)
+{
+    pn_core *c = w->c;
+    uint32_t state = q->state;
+    const bool worth = big->to - big->from >= RUN_WORTH * big->deepest;
+    if (big->wide || !run_begins(c, state, big->below)) return false;
+    for (uint32_t n = 0; n < big->deepest; n++) {
+        if (!worth && !c->states[state]->run) return false;
+        const pn_run *run = pn_core_run(c, state);
+        if (!run) return false;
+        for (int k = 0; k < 4; k++)
+            if (big->below[k] & ~run->bytes[k]) return false;
+        if (run->to == state) return true;
+        state = run->to;
+        if (w->record) w->deep = PN_MAX(w->deep, (uint32_t)(NO_LIMIT - q->room) + c->states[state]->need);
+        else if ((int32_t)c->states[state]->need > q->room) return false;
+    }
+    return true;
+}
+
+/* Free text begins in the state, and what is below is as free. */
+static bool is_free_below(walk *w, uint32_t state, const pn_trie_big *big)
+{
+    if (!big->safe) return false;
+    if (state != w->asked) {
+        w->asked = state;
+        w->promise = best_promise(w->c, w->c->states[state], &w->promised);
+    }
+    const pn_free_mark *f = w->promise;
+    if (!f || w->promised < big->deepest) return false;
+    for (int k = 0; k < 8; k++)
+        if (f->except[k] & (k < 4 ? big->below[k] : big->wide ? UINT32_MAX : 0)) return false;
+    return true;
+}
+
+/* Whether everything from the node on is taken at once. */
+static bool take_below(walk *w, const pn_trie_big *big)
+{
+    pn_core *c = w->c;
+    const pn_vocab_trie *t = c->t;
+    const pn_config *q = &c->config[t->nodes[big->node].depth];
+    const uint32_t v = q->row[c->g->class_of[t->nodes[big->node + 1].byte]];
+    if (v == STEP_DEAD || (v & 3) != KIND_NEXT) return false;
+    if (!is_free_below(w, q->state, big) && !runs(w, q, big)) return false;
+    for (uint32_t k = big->from; k < big->to; k++) w->words[t->in_order[k] / 32] |= 1u << t->in_order[k] % 32;
+    return true;
+}
+
 /* The nodes from i to before end; the configuration above the first one is set. */
 static void walk_nodes(walk *w, uint32_t i, uint32_t end)
 {
     const pn_vocab_trie *t = w->c->t;
+    const pn_trie_big *big = &t->big[pn_trie_find_big(t, i)]; /* the next one on the way */
     while (i < end) {
         const pn_trie_node *node = &t->nodes[i];
-        if (!step(w, i, node)) {
+        const bool is_big = node->skip >= BIG_LEAST, alive = step(w, i, node);
+        if (!alive || (is_big && take_below(w, big))) {
             i += node->skip;
+            if (is_big) big = &t->big[big->after];
             if (PN_UNLIKELY(w->c->status != PONDER_OK || w->c->work < 0)) {
                 w->cut = true;
                 return;
             }
             continue;
         }
+        big += is_big;
         if (node->token) pn_trie_set(t, w->words, node->token - 1);
         i++;
     }
@@ -222,12 +299,24 @@ static void copy_mask(const pn_core *c, pn_mask *m, uint32_t n_words)
     if (c->n_conts) memcpy(to, c->conts, 2 * c->n_conts * sizeof *to);
 }
 
+/* Bits that are set; in a form that compilers make vectors of (they have no instruction for it at the lowest level of CPU). */
+static uint32_t count_bits(const uint32_t *words, uint32_t n)
+{
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t x = words[i];
+        x -= x >> 1 & 0x55555555u;
+        x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+        x = (x + (x >> 4)) & 0x0f0f0f0fu;
+        bits += x * 0x01010101u >> 24;
+    }
+    return bits;
+}
+
 /* What is in the scratch, as a mask of its own. Few tokens are kept as a list. */
 static pn_mask *keep_mask(pn_core *c, pn_state *s, uint32_t deep)
 {
-    const uint32_t n_words = c->t->n_words;
-    uint32_t tokens = 0;
-    for (uint32_t i = 0; i < n_words; i++) tokens += (uint32_t)__builtin_popcount(c->words[i]);
+    const uint32_t n_words = c->t->n_words, tokens = count_bits(c->words, n_words);
     const bool dense = tokens > n_words / 2;
     const size_t bytes = sizeof(pn_mask) + ((dense ? n_words : tokens) + 2 * c->n_conts) * sizeof(uint32_t);
     while (c->mask_bytes > 0 && c->mask_bytes + bytes > c->cache_bytes / 2) drop_oldest(c);

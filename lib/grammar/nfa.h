@@ -37,7 +37,7 @@ typedef struct pn_node {
     uint32_t next, arg;
 } pn_node;
 
-/* Text of safe characters (trie.c) leads from here to here again, whatever it is, unless its first byte is in `except`. */
+/* Text of safe characters (trie.c) may stand here, whatever it is, unless its first byte is in `except`; inside the loop it stays. */
 typedef struct pn_free_mark {
     uint32_t except[8];
     pn_nid first, last; /* the nodes of the loop: first <= node < last */

@@ -141,7 +141,7 @@ typedef struct span {
     uint32_t multiple;
     pn_bound lo, hi; /* not negative; lo is always there */
     pn_nid next;     /* after a whole number; `exponent` is in it where one may follow */
-    pn_nid *memo;    /* [length][left][at lo][at hi][rest] of the whole part: node + 1 */
+    pn_nid *memo;    /* [length][left][at lo][at hi][rest] of the whole part, then [left][rest] of between(): node + 1 */
     pn_nid fraction[NUMBER_DIGITS + 1][2][2];
 } span;
 
@@ -201,9 +201,25 @@ static pn_nid whole(span *s, uint32_t length, uint32_t left, bool at_lo, bool at
     return at;
 }
 
+enum { WHOLE_MEMO = (NUMBER_DIGITS + 1) * (NUMBER_DIGITS + 1) * 4 };
+
+/* Lengths that no bound touches, as one chain: a chain for each would be as many elements in every state of a number. `least`
+ * to `most` digits are still to come; their difference never changes but at 0. */
+static pn_nid between(span *s, uint32_t least, uint32_t most, bool first, uint32_t rest)
+{
+    pn_nid *memo = &s->memo[(WHOLE_MEMO + most) * s->multiple + rest], to[10] = {0};
+    if (!first && *memo) return *memo - 1;
+    for (uint32_t d = first; most > 0 && d <= 9 && pn_build_work(s->b, 1); d++)
+        to[d] = between(s, least > 0 ? least - 1 : 0, most - 1, false, (rest * 10 + d) % s->multiple);
+    pn_nid at = digit_edges(s->b, to);
+    if (least == 0) at = pn_split(s->b, at, whole_end(s, false, false, rest));
+    if (!first) *memo = at + 1;
+    return at;
+}
+
 static pn_nid numbers(span *s)
 {
-    const size_t bytes = sizeof(pn_nid) * (NUMBER_DIGITS + 1) * (NUMBER_DIGITS + 1) * 4 * s->multiple;
+    const size_t bytes = sizeof(pn_nid) * (WHOLE_MEMO + NUMBER_DIGITS + 1) * s->multiple;
     pn_nid all = 0;
     if (s->lo.huge || (s->hi.set && compare_size(&s->lo, &s->hi) > 0)) return 0;
     if (s->hi.huge) s->hi = (pn_bound){0};
@@ -213,8 +229,10 @@ static pn_nid numbers(span *s)
         return 0;
     }
     const uint32_t most = s->hi.set ? s->hi.n_whole : NUMBER_DIGITS;
-    for (uint32_t n = s->lo.n_whole; n <= most && !s->b->status; n++)
-        all = pn_split(s->b, all, whole(s, n, n, n == s->lo.n_whole, s->hi.set && n == most, 0));
+    const uint32_t from = s->lo.n_whole, last = s->hi.set ? most - 1 : most; /* of the lengths without a bound */
+    all = whole(s, from, from, true, s->hi.set && from == most, 0);
+    if (from < last) all = pn_split(s->b, all, between(s, from + 1, last, true, 0));
+    if (s->hi.set && from < most) all = pn_split(s->b, all, whole(s, most, most, false, true, 0));
     pn_free(s->b->a, s->memo, bytes);
     return all;
 }

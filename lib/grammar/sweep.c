@@ -28,6 +28,9 @@ static void mark(pn_core *c)
 static void strip(pn_core *c, pn_state *s)
 {
     pn_core_drop_mask(c, s);
+    if (s->run) c->state_bytes -= sizeof *s->run;
+    pn_free(c->a, s->run, sizeof *s->run);
+    s->run = NULL;
     if (!s->row) return;
     c->state_bytes -= c->g->n_classes * sizeof *s->row;
     pn_free(c->a, s->row, c->g->n_classes * sizeof *s->row);
@@ -86,6 +89,10 @@ void pn_core_sweep(pn_core *c)
     sweep_frames(c);
     if (c->cap_returns) memset(c->returns, 0, c->cap_returns * sizeof *c->returns);
     c->n_returns = 0;
+    c->state_bytes -= c->cap_closed * sizeof *c->closed;
+    pn_free(c->a, c->closed, c->cap_closed * sizeof *c->closed);
+    c->closed = NULL;
+    c->n_closed = c->cap_closed = 0;
     c->sweeps++;
     c->sweep_at = PN_MAX(c->cache_bytes / 2, 2 * c->state_bytes); /* what is stood on cannot go: do not come back at once */
     for (size_t i = 1; i < c->n_frames; i++) {

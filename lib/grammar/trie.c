@@ -169,13 +169,81 @@ static bool index_safe(pn_vocab_trie *t, const item *items, size_t n)
     return true;
 }
 
+/* ---- nodes with much below them --------------------------------------------------------------------------------------------------------- */
+
+typedef struct open_node { uint32_t big; pn_trie_big sum; uint8_t byte; } open_node; /* big: + 1, 0: it is none */
+
+static void add_below(pn_trie_big *x, const open_node *child)
+{
+    x->wide |= child->sum.wide || child->byte >= 0x80;
+    x->deepest = (uint8_t)PN_MAX(x->deepest, child->sum.deepest + 1);
+    for (int i = 0; i < 4; i++) x->below[i] |= child->sum.below[i];
+    if (child->byte < 0x80) x->below[child->byte / 32] |= 1u << child->byte % 32;
+}
+
+static void close_node(pn_vocab_trie *t, const open_node *x)
+{
+    static const uint32_t unsafe[4] = {0xffffffffu, 1u << ('"' - 32) | 1u << ('<' - 32), 1u << ('\\' - 64), 0};
+    pn_trie_big *b = x->big ? &t->big[x->big - 1] : NULL;
+    if (!b) return;
+    memcpy(b->below, x->sum.below, sizeof b->below);
+    b->to = t->n_in_order;
+    b->after = t->n_big;
+    b->deepest = x->sum.deepest;
+    b->wide = x->sum.wide;
+    b->safe = x->byte < 0x80 && (b->node >= t->n_rest || !b->wide);
+    for (int i = 0; i < 4; i++) b->safe &= !(b->below[i] & unsafe[i]);
+}
+
+static void list_tokens(pn_vocab_trie *t, uint32_t token)
+{
+    for (; token; token = t->twin ? t->twin[token - 1] : 0) t->in_order[t->n_in_order++] = token - 1;
+}
+
+static bool index_big(pn_vocab_trie *t)
+{
+    open_node open[TOKEN_BYTES_MOST + 2] = {0};
+    uint32_t depth = 0;
+    for (uint32_t i = 0; i < t->n_nodes; i++) t->cap_big += t->nodes[i].skip >= BIG_LEAST;
+    t->big = pn_zalloc_array(t->a, t->cap_big, sizeof *t->big);
+    t->in_order = pn_zalloc_array(t->a, t->n_tokens, sizeof *t->in_order);
+    if (!t->big || !t->in_order) return false;
+    for (uint32_t i = 0; i <= t->n_nodes; i++) {
+        const pn_trie_node *node = &t->nodes[i];
+        const uint32_t above = i < t->n_nodes ? node->depth - 1u : 0;
+        for (; depth > above; depth--) {
+            close_node(t, &open[depth]);
+            add_below(&open[depth - 1].sum, &open[depth]);
+        }
+        if (i == t->n_nodes) break;
+        open[++depth] = (open_node){.byte = node->byte};
+        if (node->skip >= BIG_LEAST) {
+            t->big[t->n_big++] = (pn_trie_big){.node = i, .from = t->n_in_order};
+            open[depth].big = t->n_big;
+        }
+        list_tokens(t, node->token);
+    }
+    return true;
+}
+
+uint32_t pn_trie_find_big(const pn_vocab_trie *t, uint32_t node)
+{
+    uint32_t from = 0, to = t->n_big;
+    while (from < to) {
+        const uint32_t middle = from + (to - from) / 2;
+        if (t->big[middle].node < node) from = middle + 1;
+        else to = middle;
+    }
+    return from;
+}
+
 static ponder_status build(pn_vocab_trie *t, item *items, item *spare, ponder_error *err)
 {
     const size_t n = fill_items(t, items);
     const item *sorted = merge_sort(t, items, spare, n);
     ponder_status st = count_nodes(t, sorted, n, err);
     if (st) return st;
-    if (place_nodes(t, sorted, n) && index_safe(t, sorted, n)) return PONDER_OK;
+    if (place_nodes(t, sorted, n) && index_safe(t, sorted, n) && index_big(t)) return PONDER_OK;
     return pn_nomem(err, t->n_tokens * sizeof(uint32_t));
 }
 
@@ -216,6 +284,8 @@ void pn_vocab_trie_free(pn_vocab_trie *t)
     if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1) return;
     const ponder_alloc copy = t->copy, *a = t->a ? &copy : NULL;
     pn_free(a, t->nodes, t->cap_nodes * sizeof *t->nodes);
+    pn_free(a, t->big, t->cap_big * sizeof *t->big);
+    pn_free(a, t->in_order, t->n_tokens * sizeof *t->in_order);
     pn_free(a, t->twin, t->n_tokens * sizeof *t->twin);
     pn_free(a, t->at, ((size_t)t->n_tokens + 1) * sizeof *t->at);
     pn_free(a, t->text, t->text_bytes);
@@ -226,7 +296,7 @@ void pn_vocab_trie_free(pn_vocab_trie *t)
 
 size_t pn_vocab_trie_bytes(const pn_vocab_trie *t)
 {
-    return sizeof *t + t->cap_nodes * sizeof *t->nodes + (t->twin ? t->n_tokens * sizeof *t->twin : 0) +
+    return sizeof *t + t->cap_nodes * sizeof *t->nodes + t->cap_big * sizeof *t->big + t->n_tokens * sizeof *t->in_order + (t->twin ? t->n_tokens * sizeof *t->twin : 0) +
            ((size_t)t->n_tokens + 1) * sizeof *t->at + t->text_bytes + t->n_words * sizeof *t->safe + t->n_safe * sizeof *t->by_length;
 }
 

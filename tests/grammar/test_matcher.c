@@ -469,11 +469,90 @@ static void strange_vocabularies(void **state)
     pn_vocab_trie_free(t);
 }
 
+/* ---- what is taken without being walked through ------------------------------------------------------------------------------------------------------ */
+
+/* All texts of up to six letters out of four, and each of them behind a quote: every node has much below it. */
+static const char *dense_bytes(void *user, uint32_t id, size_t *n)
+{
+    static char text[8];
+    const char *letters = user;
+    size_t len = 0;
+    if (id & 1) text[len++] = '"';
+    for (id /= 2; id > 0; id = (id - 1) / 4) text[len++] = letters[(id - 1) % 4];
+    *n = len;
+    return text;
+}
+
+enum { DENSE = 2 * (1 + 4 + 16 + 64 + 256 + 1024 + 4096) };
+
+/* Every mask along the text says of each token what its bytes say. */
+static void follow_dense(pn_grammar *g, pn_vocab_trie *t, const char *text)
+{
+    static uint32_t words[(DENSE + 31) / 32];
+    pn_matcher *m;
+    assert_int_equal(pn_matcher_new(&m, g, t, 0, PN_MATCHER_CACHE, NULL, NULL), PONDER_OK);
+    for (;; text++) {
+        assert_int_equal(pn_matcher_mask(m, words, NULL), PONDER_OK);
+        for (uint32_t id = 0; id < DENSE; id++)
+            if (in_mask(words, id) != pn_matcher_allows(m, (int32_t)id)) fail_msg("'%s': token %u: mask %d", text, (unsigned)id, in_mask(words, id));
+        if (!*text) break;
+        if (pn_matcher_accept_bytes(m, text, 1, NULL)) fail_msg("'%s' is refused", text);
+    }
+    pn_matcher_free(m);
+}
+
+/* Loops, counted ones with the limit in every distance, free text with limits and with what it must not contain. */
+static void what_is_below_at_once(void **state)
+{
+    static char plain[] = "abgo", marks[] = "ab<\xc3";
+    static const struct { const char *pattern, *text; } patterns[] = {{"[abgo]*", "ab"}, {"[abg]{1,9}o?", "abgabgab"}, {"[ab]+(g[ab]+)*", "abgab"}, {".{0,9}", "abgoabgoa"},
+        {".{12,14}", "abgoabgoabgo"}, {"([ab]{1,3}g){2,5}", "abgag"}, {"(a|g)*o[^g]{0,4}", "agobb"}, {"(abo|[abg]{2,7})o", "abgab"}, {"[abg<]*", "ab"}, {"[^a]*", ""},
+        {"[^<]{3,8}", ""}, {"[abgo]{1,9}", "abgoabgoa"}, {"([abgo]{2,4}x){1,2}", "ab"}, {"a{3}[abgo]{0,5}b?", "aaaabg"}};
+    for (char *letters = plain; letters; letters = letters == plain ? marks : NULL) {
+        pn_vocab_trie *t;
+        assert_int_equal(pn_vocab_trie_new(&t, DENSE, dense_bytes, letters, NULL, NULL), PONDER_OK);
+        for (size_t i = 0; i < PN_COUNT(patterns); i++) {
+            pn_grammar *g = regex(patterns[i].pattern);
+            follow_dense(g, t, letters == plain ? patterns[i].text : "");
+            pn_grammar_free(g);
+        }
+        pn_grammar *g = schema("{\"type\":\"string\",\"maxLength\":8}");
+        follow_dense(g, t, "\"abababab");
+        pn_grammar_free(g);
+        pn_vocab_trie_free(t);
+    }
+}
+
+/* Keys that must not be a declared one again, text up to a word: free for all that any token holds. */
+static void guarded_text_is_free(void **state)
+{
+    static char letters[] = "abgo";
+    static const struct { const char *schema, *text; } objects[] = {{"{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"null\"},\"abgo\":{\"type\":\"null\"},\"g\":{\"type\":\"null\"}}}", "{\"abgo\":null,\"abgoo\":\"gob\""},
+        {"{\"type\":\"object\",\"properties\":{\"g\":{}},\"additionalProperties\":{\"type\":\"string\",\"maxLength\":5}}", "{\"ab\":\"abgoa"}};
+    static const struct { pn_piece_kind kind; const char *guarded, *text; } cases[] = {{PN_PIECE_UNTIL, "go", "abgagg"}, {PN_PIECE_WITHOUT, "aba", "ggabbab"},
+        {PN_PIECE_WITHOUT, "o", "ab"}, {PN_PIECE_UNTIL, "aab", "aabgo"}, {PN_PIECE_UNTIL, "<a", "ab<gb<<ago"}, {PN_PIECE_WITHOUT, "\"a", "ab\"gb"}};
+    pn_vocab_trie *t;
+    assert_int_equal(pn_vocab_trie_new(&t, DENSE, dense_bytes, letters, NULL, NULL), PONDER_OK);
+    for (size_t i = 0; i < PN_COUNT(objects); i++) {
+        pn_grammar *g = schema(objects[i].schema);
+        follow_dense(g, t, objects[i].text);
+        pn_grammar_free(g);
+    }
+    for (size_t i = 0; i < PN_COUNT(cases); i++) {
+        const pn_piece pieces[] = {{.kind = cases[i].kind, .text = pn_str_of(cases[i].guarded)}, {.kind = PN_PIECE_REGEX, .text = pn_str_of("[go]*")}};
+        pn_grammar *g;
+        assert_int_equal(pn_grammar_pieces(&g, pieces, cases[i].kind == PN_PIECE_UNTIL ? 2 : 1, NULL, NULL), PONDER_OK);
+        follow_dense(g, t, cases[i].text);
+        pn_grammar_free(g);
+    }
+    pn_vocab_trie_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(masks_are_what_the_bytes_say), cmocka_unit_test(a_small_cache_changes_nothing), cmocka_unit_test(depth_ends_and_leaves_a_way_out), cmocka_unit_test(work_is_bounded),
         cmocka_unit_test(taking_back_and_clones), cmocka_unit_test(a_refused_token_leaves_the_place), cmocka_unit_test(what_must_come), cmocka_unit_test(every_allocation_fails_in_turn),
-        cmocka_unit_test(calls_fail_in_turn_too), cmocka_unit_test(clones_in_threads), cmocka_unit_test(strange_vocabularies)};
+        cmocka_unit_test(calls_fail_in_turn_too), cmocka_unit_test(clones_in_threads), cmocka_unit_test(strange_vocabularies), cmocka_unit_test(what_is_below_at_once), cmocka_unit_test(guarded_text_is_free)};
     return cmocka_run_group_tests(tests, load, unload);
 }
