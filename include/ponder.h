@@ -155,7 +155,29 @@ enum {
     /* media: read when an image or a sound is opened */
     PONDER_P_ALPHA = 300,         /* str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white */
     PONDER_P_MAX_PIXELS = 301,    /* i64: largest picture that is decoded, in pixels */
-    PONDER_P_MAX_SECONDS = 302    /* i64: longest sound that is decoded */
+    PONDER_P_MAX_SECONDS = 302,   /* i64: longest sound that is decoded */
+    /* thought: how much private reasoning there may be. doc/thinking.md. PONDER_E_UNSUPPORTED when a model has no markers of
+     * thoughts and none are given, but for turn_ms, answer_tokens and clock */
+    PONDER_P_THINK_TOKENS = 400,  /* i64*: most tokens of thought, the closing marker and whatever is put in included; 0: none; -1: no limit */
+    PONDER_P_THINK_LEAST = 401,   /* i64*: tokens of thought before which a close is held back */
+    PONDER_P_THINK_MS = 402,      /* i64*: most milliseconds of thought; 0: none; -1: no limit */
+    PONDER_P_TURN_MS = 403,       /* i64*: milliseconds of a whole turn, prompt included: then PONDER_END_TIME; 0: no limit */
+    PONDER_P_ANSWER_TOKENS = 404, /* i64*: the thought closes early enough to leave so many tokens to the answer, in context, max_tokens and turn_ms */
+    PONDER_P_THINK_SCOPE = 405,   /* str*: "turn" or "block": what think_tokens, think_least and think_ms are of */
+    PONDER_P_CLOCK = 406,         /* str*: "wall", "inside" (time spent in calls that drive the session), "": wall in generate, inside in step */
+    PONDER_P_THINK_SOFT = 407,    /* i64*: tokens before the end of the budget from which a thought closes as soon as the closing marker ranks high; -1: automatic; 0: off */
+    PONDER_P_THINK_RANK = 408,    /* i64*: high: among so many most likely tokens */
+    PONDER_P_THINK_GRACE = 409,   /* i64*: tokens before the end of the budget from which it closes at the end of a sentence or line; -1: automatic; 0: off */
+    PONDER_P_THINK_MESSAGE = 410, /* str*: written at the end of a thought that was cut, if the budget has room for it */
+    PONDER_P_THINK_CONTINUE = 411, /* str*: adds words that take the place of a close that is held back; "" forgets all */
+    PONDER_P_THINK_EXIT = 412,    /* str*: "", "entropy" or "answer": leaves a thought early when the answer is certain */
+    PONDER_P_THINK_EXIT_AT = 413, /* f64*: entropy in nats below, or confidence 0..1 above which it is; negative: 0.2, 0.95 */
+    PONDER_P_THINK_PATIENCE = 414, /* i64*: probes in a row that must say so */
+    PONDER_P_THINK_INTERVAL = 415, /* i64*: tokens of thought between probes */
+    PONDER_P_THINK_PROBE_SHARE = 416, /* f64*: most tokens that probes compute, as a share of the thought's */
+    PONDER_P_THINK_OPEN = 417,    /* str*: marker that opens a thought, where the model has none of its own */
+    PONDER_P_THINK_CLOSE = 418,   /* str*: marker that closes it */
+    PONDER_P_THINK_START = 419    /* i64*: 1 opens a thought at the turn's beginning */
 };
 
 enum { PONDER_TYPE_I64 = 1, PONDER_TYPE_F64 = 2, PONDER_TYPE_STR = 3 };
@@ -446,7 +468,8 @@ enum {
     PONDER_END_STOP = 3,      /* a stop string */
     PONDER_END_CONTEXT = 4,   /* the context is full */
     PONDER_END_CANCELLED = 5, /* ponder_session_cancel, or the callback returned non-zero */
-    PONDER_END_FAILED = 6     /* an error; the text says which */
+    PONDER_END_FAILED = 6,    /* an error; the text says which */
+    PONDER_END_TIME = 7       /* PONDER_P_TURN_MS */
 };
 typedef struct ponder_token_prob {
     int32_t token;
@@ -495,6 +518,34 @@ PONDER_API ponder_status ponder_session_run(ponder_session *session, ponder_on_e
 /* Ends the running generate or step soon (within one piece of work). Any thread, any time while the session lives; without
  * a turn under way it does nothing. The session stays usable. */
 PONDER_API void ponder_session_cancel(ponder_session *session);
+
+/* Ends the thought that is open, soon and with what closes it, and goes on with the answer; no other opens in this turn. Any
+ * thread, any time while the session lives; without a turn under way it does nothing. */
+PONDER_API void ponder_session_close_thought(ponder_session *session);
+
+enum {
+    PONDER_THOUGHT_NONE = 0,      /* there was none */
+    PONDER_THOUGHT_NATURAL = 1,   /* the model ended it */
+    PONDER_THOUGHT_SOFT = 2,      /* closed before its limit, where the model would have liked to or a sentence ended */
+    PONDER_THOUGHT_CAP = 3,       /* cut at a limit of tokens (think_tokens, max_tokens, the context, the answer's reserve) */
+    PONDER_THOUGHT_TIME = 4,      /* cut at a limit of time */
+    PONDER_THOUGHT_CONFIDENT = 5, /* left early: the answer was certain */
+    PONDER_THOUGHT_CALLER = 6,    /* ponder_session_close_thought */
+    PONDER_THOUGHT_OPEN = 7       /* not closed: the turn was cancelled, failed, or its context or time ended */
+};
+typedef struct ponder_thought {
+    size_t size;           /* sizeof(ponder_thought) */
+    int32_t why;           /* PONDER_THOUGHT_*: how the newest thought ended */
+    int32_t escaped;       /* 1: after a close that was not the model's, it tried to go on thinking in its answer */
+    uint64_t tokens;       /* of the turn's thoughts, closing markers and what was put in included */
+    uint64_t us;           /* microseconds of them, by PONDER_P_CLOCK */
+    uint64_t blocks;       /* thoughts */
+    uint64_t injected;     /* tokens of the turn that the library wrote and the model did not */
+    uint64_t probes;       /* made for PONDER_P_THINK_EXIT */
+    uint64_t probe_tokens; /* that they computed */
+} ponder_thought;
+/* What the running turn, or the last one, thought. */
+PONDER_API ponder_status ponder_session_thought(ponder_session *session, ponder_thought *out);
 
 /* Another session with the same tokens: pages are shared until one writes, nothing is computed again. Takes the
  * parameters of `config`, or of the parent when NULL. PONDER_E_NOMEM: no pages for its PONDER_P_CONTEXT. */

@@ -142,6 +142,46 @@ const ParamMaxPixels Param = 301 // i64: largest picture that is decoded, in pix
 
 const ParamMaxSeconds Param = 302 // i64: longest sound that is decoded
 
+const ParamThinkTokens Param = 400 // i64*: most tokens of thought, the closing marker and whatever is put in included; 0: none; -1: no limit
+
+const ParamThinkLeast Param = 401 // i64*: tokens of thought before which a close is held back
+
+const ParamThinkMs Param = 402 // i64*: most milliseconds of thought; 0: none; -1: no limit
+
+const ParamTurnMs Param = 403 // i64*: milliseconds of a whole turn, prompt included: then PONDER_END_TIME; 0: no limit
+
+const ParamAnswerTokens Param = 404 // i64*: the thought closes early enough to leave so many tokens to the answer, in context, max_tokens and turn_ms
+
+const ParamThinkScope Param = 405 // str*: "turn" or "block": what think_tokens, think_least and think_ms are of
+
+const ParamClock Param = 406 // str*: "wall", "inside" (time spent in calls that drive the session), "": wall in generate, inside in step
+
+const ParamThinkSoft Param = 407 // i64*: tokens before the end of the budget from which a thought closes as soon as the closing marker ranks high; -1: automatic; 0: off
+
+const ParamThinkRank Param = 408 // i64*: high: among so many most likely tokens
+
+const ParamThinkGrace Param = 409 // i64*: tokens before the end of the budget from which it closes at the end of a sentence or line; -1: automatic; 0: off
+
+const ParamThinkMessage Param = 410 // str*: written at the end of a thought that was cut, if the budget has room for it
+
+const ParamThinkContinue Param = 411 // str*: adds words that take the place of a close that is held back; "" forgets all
+
+const ParamThinkExit Param = 412 // str*: "", "entropy" or "answer": leaves a thought early when the answer is certain
+
+const ParamThinkExitAt Param = 413 // f64*: entropy in nats below, or confidence 0..1 above which it is; negative: 0.2, 0.95
+
+const ParamThinkPatience Param = 414 // i64*: probes in a row that must say so
+
+const ParamThinkInterval Param = 415 // i64*: tokens of thought between probes
+
+const ParamThinkProbeShare Param = 416 // f64*: most tokens that probes compute, as a share of the thought's
+
+const ParamThinkOpen Param = 417 // str*: marker that opens a thought, where the model has none of its own
+
+const ParamThinkClose Param = 418 // str*: marker that closes it
+
+const ParamThinkStart Param = 419 // i64*: 1 opens a thought at the turn's beginning
+
 const TypeI64 ParamType = 1
 
 const TypeF64 ParamType = 2
@@ -230,6 +270,24 @@ const EndCancelled End = 5 // ponder_session_cancel, or the callback returned no
 
 const EndFailed End = 6 // an error; the text says which
 
+const EndTime End = 7 // PONDER_P_TURN_MS
+
+const ThoughtNone Status = 0 // there was none
+
+const ThoughtNatural Status = 1 // the model ended it
+
+const ThoughtSoft Status = 2 // closed before its limit, where the model would have liked to or a sentence ended
+
+const ThoughtCap Status = 3 // cut at a limit of tokens (think_tokens, max_tokens, the context, the answer's reserve)
+
+const ThoughtTime Status = 4 // cut at a limit of time
+
+const ThoughtConfident Status = 5 // left early: the answer was certain
+
+const ThoughtCaller Status = 6 // ponder_session_close_thought
+
+const ThoughtOpen Status = 7 // not closed: the turn was cancelled, failed, or its context or time ended
+
 // An index out of range here: the installed header is not the one that this file was made from.
 var (
 	_ = [1]struct{}{}[C.PONDER_VERSION_MAJOR-0]
@@ -246,6 +304,7 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
 	_ = [1]struct{}{}[C.sizeof_ponder_event-128]
+	_ = [1]struct{}{}[C.sizeof_ponder_thought-64]
 	_ = [1]struct{}{}[C.sizeof_ponder_eval-32]
 )
 
@@ -292,6 +351,26 @@ var Params = []struct {
 	{ParamAlpha, "alpha", TypeStr},
 	{ParamMaxPixels, "max_pixels", TypeI64},
 	{ParamMaxSeconds, "max_seconds", TypeI64},
+	{ParamThinkTokens, "think_tokens", TypeI64},
+	{ParamThinkLeast, "think_least", TypeI64},
+	{ParamThinkMs, "think_ms", TypeI64},
+	{ParamTurnMs, "turn_ms", TypeI64},
+	{ParamAnswerTokens, "answer_tokens", TypeI64},
+	{ParamThinkScope, "think_scope", TypeStr},
+	{ParamClock, "clock", TypeStr},
+	{ParamThinkSoft, "think_soft", TypeI64},
+	{ParamThinkRank, "think_rank", TypeI64},
+	{ParamThinkGrace, "think_grace", TypeI64},
+	{ParamThinkMessage, "think_message", TypeStr},
+	{ParamThinkContinue, "think_continue", TypeStr},
+	{ParamThinkExit, "think_exit", TypeStr},
+	{ParamThinkExitAt, "think_exit_at", TypeF64},
+	{ParamThinkPatience, "think_patience", TypeI64},
+	{ParamThinkInterval, "think_interval", TypeI64},
+	{ParamThinkProbeShare, "think_probe_share", TypeF64},
+	{ParamThinkOpen, "think_open", TypeStr},
+	{ParamThinkClose, "think_close", TypeStr},
+	{ParamThinkStart, "think_start", TypeI64},
 }
 
 // SetThreads: Threads of the engine, the caller's included; 0: one a core; 1: the caller's alone.
@@ -477,6 +556,106 @@ func (c *Config) SetMaxPixels(value int64) error {
 // SetMaxSeconds: Longest sound that is decoded.
 func (c *Config) SetMaxSeconds(value int64) error {
 	return c.setI64(ParamMaxSeconds, value)
+}
+
+// SetThinkTokens: Most tokens of thought, the closing marker and whatever is put in included; 0: none; -1: no limit. May change later (Session.configure).
+func (c *Config) SetThinkTokens(value int64) error {
+	return c.setI64(ParamThinkTokens, value)
+}
+
+// SetThinkLeast: Tokens of thought before which a close is held back. May change later (Session.configure).
+func (c *Config) SetThinkLeast(value int64) error {
+	return c.setI64(ParamThinkLeast, value)
+}
+
+// SetThinkMs: Most milliseconds of thought; 0: none; -1: no limit. May change later (Session.configure).
+func (c *Config) SetThinkMs(value int64) error {
+	return c.setI64(ParamThinkMs, value)
+}
+
+// SetTurnMs: Milliseconds of a whole turn, prompt included: then PONDER_END_TIME; 0: no limit. May change later (Session.configure).
+func (c *Config) SetTurnMs(value int64) error {
+	return c.setI64(ParamTurnMs, value)
+}
+
+// SetAnswerTokens: The thought closes early enough to leave so many tokens to the answer, in context, max_tokens and turn_ms. May change later (Session.configure).
+func (c *Config) SetAnswerTokens(value int64) error {
+	return c.setI64(ParamAnswerTokens, value)
+}
+
+// SetThinkScope: "turn" or "block": what think_tokens, think_least and think_ms are of. May change later (Session.configure).
+func (c *Config) SetThinkScope(value string) error {
+	return c.setStr(ParamThinkScope, value)
+}
+
+// SetClock: "wall", "inside" (time spent in calls that drive the session), "": wall in generate, inside in step. May change later (Session.configure).
+func (c *Config) SetClock(value string) error {
+	return c.setStr(ParamClock, value)
+}
+
+// SetThinkSoft: Tokens before the end of the budget from which a thought closes as soon as the closing marker ranks high; -1: automatic; 0: off. May change later (Session.configure).
+func (c *Config) SetThinkSoft(value int64) error {
+	return c.setI64(ParamThinkSoft, value)
+}
+
+// SetThinkRank: High: among so many most likely tokens. May change later (Session.configure).
+func (c *Config) SetThinkRank(value int64) error {
+	return c.setI64(ParamThinkRank, value)
+}
+
+// SetThinkGrace: Tokens before the end of the budget from which it closes at the end of a sentence or line; -1: automatic; 0: off. May change later (Session.configure).
+func (c *Config) SetThinkGrace(value int64) error {
+	return c.setI64(ParamThinkGrace, value)
+}
+
+// SetThinkMessage: Written at the end of a thought that was cut, if the budget has room for it. May change later (Session.configure).
+func (c *Config) SetThinkMessage(value string) error {
+	return c.setStr(ParamThinkMessage, value)
+}
+
+// SetThinkContinue: Adds words that take the place of a close that is held back; "" forgets all. May change later (Session.configure).
+func (c *Config) SetThinkContinue(value string) error {
+	return c.setStr(ParamThinkContinue, value)
+}
+
+// SetThinkExit: "", "entropy" or "answer": leaves a thought early when the answer is certain. May change later (Session.configure).
+func (c *Config) SetThinkExit(value string) error {
+	return c.setStr(ParamThinkExit, value)
+}
+
+// SetThinkExitAt: Entropy in nats below, or confidence 0..1 above which it is; negative: 0.2, 0.95. May change later (Session.configure).
+func (c *Config) SetThinkExitAt(value float64) error {
+	return c.setF64(ParamThinkExitAt, value)
+}
+
+// SetThinkPatience: Probes in a row that must say so. May change later (Session.configure).
+func (c *Config) SetThinkPatience(value int64) error {
+	return c.setI64(ParamThinkPatience, value)
+}
+
+// SetThinkInterval: Tokens of thought between probes. May change later (Session.configure).
+func (c *Config) SetThinkInterval(value int64) error {
+	return c.setI64(ParamThinkInterval, value)
+}
+
+// SetThinkProbeShare: Most tokens that probes compute, as a share of the thought's. May change later (Session.configure).
+func (c *Config) SetThinkProbeShare(value float64) error {
+	return c.setF64(ParamThinkProbeShare, value)
+}
+
+// SetThinkOpen: Marker that opens a thought, where the model has none of its own. May change later (Session.configure).
+func (c *Config) SetThinkOpen(value string) error {
+	return c.setStr(ParamThinkOpen, value)
+}
+
+// SetThinkClose: Marker that closes it. May change later (Session.configure).
+func (c *Config) SetThinkClose(value string) error {
+	return c.setStr(ParamThinkClose, value)
+}
+
+// SetThinkStart: 1 opens a thought at the turn's beginning. May change later (Session.configure).
+func (c *Config) SetThinkStart(value int64) error {
+	return c.setI64(ParamThinkStart, value)
 }
 
 func cVersion() uint32 {
@@ -757,6 +936,14 @@ func cSessionRun(session *C.ponder_session, onEvent C.ponder_on_event, onCall C.
 
 func cSessionCancel(session *C.ponder_session) {
 	C.ponder_session_cancel(session)
+}
+
+func cSessionCloseThought(session *C.ponder_session) {
+	C.ponder_session_close_thought(session)
+}
+
+func cSessionThought(session *C.ponder_session, out *C.ponder_thought) Status {
+	return Status(C.ponder_session_thought(session, out))
 }
 
 func cSessionFork(out **C.ponder_session, session *C.ponder_session, config *C.ponder_config) Status {

@@ -29,16 +29,11 @@ ponder_status ponder_config_new(ponder_config **out, const ponder_alloc *alloc)
 
 static const ponder_alloc *allocator(const ponder_config *c) { return c->alloc.alloc ? &c->alloc : NULL; }
 
-static void forget_stops(ponder_config *c)
-{
-    for (uint32_t i = 0; i < c->n_stop; i++) pn_free(allocator(c), (char *)(uintptr_t)c->stop[i].p, c->stop[i].n + 1);
-    c->n_stop = 0;
-}
-
 void ponder_config_free(ponder_config *c)
 {
     if (!c) return;
-    forget_stops(c);
+    pn_strings_forget(&c->stop, allocator(c));
+    pn_strings_forget(&c->more, allocator(c));
     for (int i = 0; i < PN_PARAMS; i++)
         if (pn_params[i].type == PONDER_TYPE_STR && c->value[i].str) pn_free(allocator(c), c->value[i].str, strlen(c->value[i].str) + 1);
     ponder_alloc a = c->alloc;
@@ -87,22 +82,15 @@ ponder_status ponder_config_set_f64(ponder_config *c, ponder_param id, double va
     return PONDER_OK;
 }
 
-static ponder_status add_stop(ponder_config *c, char *copy, size_t n)
-{
-    if (c->n_stop == PN_STOPS) {
-        pn_free(allocator(c), copy, n + 1);
-        return pn_fail(&c->err, PONDER_E_RANGE, "stop: more than %d strings", PN_STOPS);
-    }
-    c->stop[c->n_stop++] = (pn_str){copy, n};
-    return PONDER_OK;
-}
-
 /* Values of a closed set are refused here, at the call that sets them. */
 static ponder_status check_str(ponder_config *c, ponder_param id, const char *v)
 {
     static const struct { ponder_param id; const char *values[12]; } sets[] = {
         {PONDER_P_QUANTIZE, {"", "q8_0", "q4_0", "q4_k"}},
         {PONDER_P_KV_TYPE, {"f32", "f16", "q8_0"}},
+        {PONDER_P_THINK_SCOPE, {"turn", "block"}},
+        {PONDER_P_CLOCK, {"", "wall", "inside"}},
+        {PONDER_P_THINK_EXIT, {"", "entropy", "answer"}},
     };
     for (size_t i = 0; i < PN_COUNT(sets); i++) {
         if (sets[i].id != id) continue;
@@ -124,15 +112,12 @@ ponder_status ponder_config_set_str(ponder_config *c, ponder_param id, const cha
     if (i < 0) return st;
     if (!utf8) return pn_fail(&c->err, PONDER_E_ARGUMENT, "%s: NULL", pn_params[i].name);
     if ((st = check_str(c, id, utf8)) != PONDER_OK) return st;
-    if (id == PONDER_P_STOP && !*utf8) {
-        forget_stops(c);
-        return PONDER_OK;
-    }
+    if (id == PONDER_P_STOP) return pn_strings_add(&c->stop, "stop", utf8, allocator(c), &c->err);
+    if (id == PONDER_P_THINK_CONTINUE) return pn_strings_add(&c->more, "think_continue", utf8, allocator(c), &c->err);
     size_t n = strlen(utf8);
     char *copy = pn_alloc(allocator(c), n + 1);
     if (!copy) return pn_nomem(&c->err, n + 1);
     memcpy(copy, utf8, n + 1);
-    if (id == PONDER_P_STOP) return add_stop(c, copy, n);
     if (c->value[i].str) pn_free(allocator(c), c->value[i].str, strlen(c->value[i].str) + 1);
     c->value[i].str = copy;
     return PONDER_OK;

@@ -25,6 +25,11 @@ void ponder_session_cancel(ponder_session *s)
     if (s) pn_sequence_cancel(s->seq);
 }
 
+void ponder_session_close_thought(ponder_session *s)
+{
+    if (s) atomic_store(&s->think.close_now, true);
+}
+
 /* Every call below is one on a session, by the same frame. */
 #define BEGIN(s) \
     pn_call call; \
@@ -86,6 +91,7 @@ ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_even
 {
     BEGIN(s);
     ponder_event event = {0};
+    pn_session_enter(s, true);
     do {
         st = pn_session_next(s, 0, &event);
         if (st != PONDER_OK) break;
@@ -96,6 +102,19 @@ ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_even
         event.text = s->err.text;
         event.text_bytes = strlen(s->err.text);
         tell(&call, on_event, user, &event);
+    }
+    pn_session_leave(s);
+    END();
+}
+
+ponder_status ponder_session_thought(ponder_session *s, ponder_thought *out)
+{
+    BEGIN(s);
+    ponder_thought t;
+    if (!pn_api_struct(out, sizeof *out)) st = pn_fail(&s->err, PONDER_E_ARGUMENT, "thought: NULL or without its size");
+    else {
+        pn_session_read_thought(s, &t);
+        pn_api_write(out, &t, sizeof t);
     }
     END();
 }
@@ -135,7 +154,7 @@ ponder_status ponder_session_rewind(ponder_session *s, size_t tokens, size_t *re
 ponder_status ponder_session_tokens(ponder_session *s, int32_t *ids, size_t cap, size_t *n)
 {
     BEGIN(s);
-    st = pn_api_copy(pn_sequence_ids(s->seq), pn_sequence_count(s->seq), sizeof *ids, ids, cap, n, &s->err);
+    st = pn_api_copy(pn_sequence_ids(s->seq), pn_sequence_held(s->seq), sizeof *ids, ids, cap, n, &s->err);
     END();
 }
 

@@ -79,6 +79,7 @@ typedef struct pn_message {
 typedef struct pn_render_options {
     bool first, generation_prompt;
     const char *effort;    /* NULL or "": the template's default */
+    bool no_thought;       /* the generation prompt is to rule a thought out, where the template can */
     const pn_tools *tools;
 } pn_render_options;
 ponder_status pn_render_turns(pn_template t, const pn_message *m, size_t n, const pn_render_options *o, pn_rendered *out,

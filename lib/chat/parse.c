@@ -47,6 +47,22 @@ static void choose(pn_parser *p, const pn_parse_options *o)
     }
 }
 
+/* A thought's markers as the host gives them, in the place of the kind's own or beside the others. */
+static void choose_thoughts(pn_parser *p, const pn_parse_options *o)
+{
+    size_t n = 0;
+    const bool own = o->think_open.n && o->think_close.n && (o->kind == PN_PARSER_THINK || o->kind == PN_PARSER_PLAIN);
+    for (size_t i = 0; i < p->n_markers && own; i++)
+        if (p->markers[i].mark != PN_MARK_THINK && p->markers[i].mark != PN_MARK_THINK_END) p->own[n++] = p->markers[i];
+    if (own) {
+        p->own[n++] = (pn_marker){o->think_open.p, PN_MARK_THINK};
+        p->own[n++] = (pn_marker){o->think_close.p, PN_MARK_THINK_END};
+        p->markers = p->own;
+        p->n_markers = n;
+    }
+    for (size_t i = 0; i < p->n_markers; i++) p->starts[(unsigned char)p->markers[i].text[0]] = true;
+}
+
 const char *pn_parser_marker(const pn_parser *p, size_t i)
 {
     return i < p->n_markers ? p->markers[i].text : NULL;
@@ -55,6 +71,26 @@ const char *pn_parser_marker(const pn_parser *p, size_t i)
 void pn_parser_marker_is_token(pn_parser *p, size_t i)
 {
     if (i < p->n_markers) p->tokens_only |= 1ull << i;
+}
+
+void pn_parser_forbid_thoughts(pn_parser *p, bool forbid) { p->no_thoughts = forbid; }
+uint64_t pn_parser_strays(const pn_parser *p) { return p->strays; }
+bool pn_parser_undecided(const pn_parser *p) { return p->work.n > p->at; }
+
+bool pn_parser_would_close(const pn_parser *p, const char *text, size_t n)
+{
+    const size_t held = p->work.n - p->at;
+    for (size_t i = 0; i < p->n_markers; i++) {
+        if (p->markers[i].mark != PN_MARK_THINK_END || p->tokens_only >> i & 1) continue;
+        const char *m = p->markers[i].text;
+        const size_t len = strlen(m);
+        for (size_t from = 0; from + len <= held + n; from++) {
+            size_t k = 0;
+            while (k < len && (from + k < held ? p->work.p[p->at + from + k] : text[from + k - held]) == m[k]) k++;
+            if (k == len) return true;
+        }
+    }
+    return false;
 }
 
 /* ---- life --------------------------------------------------------------------------------------------------------- */
@@ -72,6 +108,7 @@ ponder_status pn_parser_new(pn_parser **out, const pn_parse_options *o, const po
     pn_buf_init(&p->head, a);
     pn_buf_init(&p->body, a);
     choose(p, o);
+    choose_thoughts(p, o);
     pn_parser_begin(p, o->start);
     return PONDER_OK;
 }
@@ -88,6 +125,7 @@ ponder_status pn_parser_clone(pn_parser **out, const pn_parser *from, ponder_err
     *out = NULL;
     if (!p) return pn_nomem(err, sizeof *p);
     *p = *from;
+    if (from->markers == from->own) p->markers = p->own;
     p->tools = pn_tools_hold(from->tools);
     p->queue = pn_zalloc_array(p->a, PN_MAX(p->cap_queue, (size_t)1), sizeof *p->queue);
     p->cap_queue = p->queue ? PN_MAX(p->cap_queue, (size_t)1) : 0;
@@ -328,9 +366,7 @@ static int find_marker(pn_parser *p, const char *w, size_t n, size_t *where)
     *where = n;
     if (p->tokens_only == (1ull << p->n_markers) - 1) return -1;
     for (size_t at = p->scanned; at < n; at++) {
-        const char *hit = memchr(w + at, '<', n - at);
-        if (!hit) break;
-        at = (size_t)(hit - w);
+        if (!p->starts[(unsigned char)w[at]]) continue;
         for (size_t i = 0; i < p->n_markers; i++) {
             if (p->tokens_only >> i & 1) continue;
             if (pn_there(w, n, at, p->markers[i].text)) {

@@ -30,6 +30,8 @@ typedef struct pn_parse_options {
     pn_parse_start start;  /* of the first turn; after an end of turn the next begins as PN_PARSE_TURN */
     const pn_tools *tools; /* held (by count); NULL: not known, then any name is one of a tool */
     uint64_t calls;        /* calls of earlier turns: the next one's id is "call_" and this + 1 */
+    pn_str think_open, think_close; /* a thought's markers where the kind (PLAIN or THINK) has none, or others; borrowed while
+                              the parser lives; "": the kind's own */
 } pn_parse_options;
 
 typedef enum pn_parse_kind {
@@ -62,6 +64,15 @@ void pn_parser_free(pn_parser *p);
  * ordinary text are text. */
 const char *pn_parser_marker(const pn_parser *p, size_t i);
 void pn_parser_marker_is_token(pn_parser *p, size_t i);
+
+/* From here on a marker that would open a thought (THINK, PLAIN) vanishes. */
+void pn_parser_forbid_thoughts(pn_parser *p, bool forbid);
+/* Markers of thoughts that came where none may be: openers that were forbidden, closers of nothing. Never goes down. */
+uint64_t pn_parser_strays(const pn_parser *p);
+/* Whether these bytes would complete the text marker that closes a thought. */
+bool pn_parser_would_close(const pn_parser *p, const char *text, size_t n);
+/* Whether what was fed last may be the beginning of a text marker. */
+bool pn_parser_undecided(const pn_parser *p);
 
 /* Feeds one token (or any piece of a raw stream): its bytes, whole characters or not; or a special token by its name, known
  * to the parser or not (one that it does not know is no text and vanishes, but inside an argument, where it is kept).

@@ -261,11 +261,13 @@ static void mark(pn_parser *p, pn_mark m, pn_str name)
     switch (m) {
     case PN_MARK_THINK:
         if (p->state == CALL || (p->state == TEXT && !p->from_token && !p->line_begin)) literal(p, name);
+        else if (p->state == TEXT && p->no_thoughts) p->strays++;
         else if (p->state == TEXT) to_thought(p);
         break;
     case PN_MARK_THINK_END:
         if (p->state == CALL) literal(p, name);
         else if (p->state == THOUGHT) to_text(p, BEHIND_THOUGHT);
+        else if (p->state == TEXT) p->strays++;
         break;
     case PN_MARK_CALL: call_mark(p, name); break;
     case PN_MARK_CALL_END: call_end_mark(p, name); break;

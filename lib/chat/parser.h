@@ -61,6 +61,7 @@ typedef struct pn_queued {
 } pn_queued;
 
 typedef struct pn_kind pn_kind;
+enum { MARKERS_MOST = 12 };
 
 struct pn_parser {
     const ponder_alloc *a;
@@ -69,6 +70,10 @@ struct pn_parser {
     pn_tools *tools;           /* NULL: not known */
     const pn_marker *markers;
     size_t n_markers;
+    pn_marker own[MARKERS_MOST]; /* with other markers of thoughts: what `markers` points to */
+    bool starts[256];          /* first bytes of markers */
+    bool no_thoughts;
+    uint64_t strays;
     uint64_t tokens_only;      /* a bit for each marker */
     /* in */
     char partial[4];

@@ -121,7 +121,7 @@ static ponder_status read_calls(pn_json *doc, pn_str calls, const ponder_alloc *
 /* All that one rendering builds. */
 typedef struct built {
     const ponder_alloc *a;
-    pn_value messages, kwargs, strength, no_tools;
+    pn_value messages, kwargs, strength, thinking, no_tools;
     pn_value *values;
     size_t n, cap;
     pn_json *docs;         /* one for each message, of those with calls */
@@ -206,13 +206,15 @@ ponder_status pn_render_turns(pn_template t, const pn_message *m, size_t n, cons
                               ponder_error *err)
 {
     built b = {.a = out->a, .messages = {.type = PN_V_LIST}, .kwargs = {.type = PN_V_DICT},
-               .strength = {.type = PN_V_STRING, .key = pn_str_of("reasoning_strength"), .text = pn_str_of(o->effort)}};
+               .strength = {.type = PN_V_STRING, .key = pn_str_of("reasoning_strength"), .text = pn_str_of(o->effort)},
+               .thinking = {.type = PN_V_BOOL, .key = pn_str_of("enable_thinking"), .flag = false}};
     ponder_status st = check(t, m, n, o, err);
     if (st != PONDER_OK) return st;
     pn_buf_init(&b.joined, out->a);
     st = room(&b, m, n, err);
     for (size_t i = 0; i < n && st == PONDER_OK; i++) st = put_message(&b, t, &m[i], err);
     if (b.strength.text.n) pn_value_append(&b.kwargs, &b.strength);
+    if (o->no_thought) pn_value_append(&b.kwargs, &b.thinking);
     pn_chat c = {.out = out, .err = err, .template = t, .messages = &b.messages, .tools = pn_tools_list(o->tools), .kwargs = &b.kwargs,
                  .first = o->first, .session = true, .generation_prompt = o->generation_prompt};
     if (st == PONDER_OK) pn_render_any(&c);

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <time.h>
 
-enum { CANCEL_POLL_US = 5000, GATHER_LEAST_US = 100, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20 };
+enum { CANCEL_POLL_US = 5000, GATHER_LEAST_US = 100, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20, PREFILL_LEAST = 16 };
 
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out)
 {
@@ -150,6 +150,7 @@ static void lay_out(pn_engine *e)
     pn_cursor_begin(&e->cursor);
     e->active = true;
     e->step_began = pn_now_us();
+    e->busy_us = 0;
 }
 
 /* The list turns with every step, so that more sequences than fit are all served. */
@@ -165,8 +166,33 @@ static void rotate(pn_engine *e)
     e->last = s;
 }
 
+static void smooth(_Atomic uint64_t *mean, uint64_t newest)
+{
+    const uint64_t old = atomic_load_explicit(mean, memory_order_relaxed);
+    newest = PN_MAX(newest, (uint64_t)1);
+    atomic_store_explicit(mean, old ? (7 * old + newest + 7) / 8 : newest, memory_order_relaxed);
+}
+
+/* A step of one kind alone says something of the kind's speed. */
+static void measure(pn_engine *e)
+{
+    uint32_t columns = 0, most = 0;
+    for (uint32_t i = 0; i < e->n_runs; i++) {
+        columns += e->runs[i].n;
+        most = PN_MAX(most, e->runs[i].n);
+    }
+    if (most == 1) smooth(&e->decode_us, e->busy_us);
+    else if (columns >= PREFILL_LEAST) smooth(&e->prefill_ns, e->busy_us * 1000 / columns);
+}
+
+pn_engine_speed pn_engine_measured(const pn_engine *e)
+{
+    return (pn_engine_speed){atomic_load_explicit(&e->prefill_ns, memory_order_relaxed), atomic_load_explicit(&e->decode_us, memory_order_relaxed)};
+}
+
 static void commit(pn_engine *e)
 {
+    measure(e);
     const pn_description *d = &e->n->d;
     for (uint32_t i = 0; i < e->n_runs; i++) {
         pn_sequence *s = e->run_of[i];
@@ -232,7 +258,10 @@ static bool lead(pn_engine *e, pn_sequence *self, uint64_t until)
     if (e->pausers) return true;
     if (!e->active) lay_out(e);
     if (!e->active) return false;
-    if (pn_engine_lead(e, &e->cursor, until, &self->cancel)) commit(e);
+    const uint64_t began = pn_now_us();
+    const bool finished = pn_engine_lead(e, &e->cursor, until, &self->cancel);
+    e->busy_us += pn_now_us() - began;
+    if (finished) commit(e);
     e->tasks_turn = true;
     pthread_cond_broadcast(&e->changed);
     return true;

@@ -37,6 +37,13 @@ typedef struct pn_engine_counts {
 } pn_engine_counts;
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);
 
+/* Smoothed over the newest steps, of computing alone; 0: not measured yet. */
+typedef struct pn_engine_speed {
+    uint64_t prefill_ns;      /* a token of a prompt */
+    uint64_t decode_us;       /* a step in which sequences generate */
+} pn_engine_speed;
+pn_engine_speed pn_engine_measured(const pn_engine *e); /* any thread */
+
 /* ---- sequences: one thread at a time each, any number of threads on one engine ------------------------ */
 
 /* Pages for `tokens` positions are reserved, or PONDER_E_NOMEM. */
@@ -71,6 +78,14 @@ ponder_status pn_sequence_append_rows(pn_sequence *s, int32_t id, pn_rows *rows,
 void pn_sequence_mark(pn_sequence *s);
 /* Keeps the first `tokens`; *recompute: how many of them the store has lost (sliding layers) and will compute again. */
 ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *recompute, ponder_error *err);
+
+/* A try: tokens after the hold are taken back by pn_sequence_return, which costs nothing and leaves the sequence, its logits
+ * too, bit for bit as it was. The logits must be there (pn_sequence_logits), and the try be no longer than pn_engine_try_most
+ * tokens. Whatever else changes the sequence has to come after the return. The first hold allocates. */
+ponder_status pn_sequence_hold(pn_sequence *s, ponder_error *err);
+void pn_sequence_return(pn_sequence *s);              /* without a hold: nothing */
+uint32_t pn_sequence_held(const pn_sequence *s);      /* tokens before the try, or all that there are */
+uint32_t pn_engine_try_most(const pn_engine *e);
 
 /* Logits after the last token ([vocab]), or NULL when they have to be computed first. */
 const float *pn_sequence_logits(const pn_sequence *s);

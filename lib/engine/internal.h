@@ -32,6 +32,8 @@ struct pn_sequence {
     uint32_t first_kept;      /* sliding pages below are gone (but for the mark's) */
     float *logits;
     bool logits_valid;
+    float *spare;             /* [vocab] once there was a hold: its logits, while it lasts */
+    uint32_t hold;            /* tokens before the try; 0: there is none */
     /* what its caller waits for */
     bool waiting, in_step, hot, done;
     pn_outputs outputs;       /* logits or hidden set: for every token; advanced as they are filled */
@@ -62,6 +64,8 @@ struct pn_engine {
     pn_sequence **run_of;     /* the sequence of each run */
     uint32_t n_runs;
     uint64_t steps, prefilled, step_began, step_us;
+    uint64_t busy_us;         /* of the step under way, computing alone */
+    _Atomic uint64_t prefill_ns, decode_us;
 };
 
 /* Under the lock, and no caller computing. */

@@ -246,6 +246,18 @@ float pn_sampler_logprob(pn_sampler *s, const float *logits, int32_t token)
     return (float)((double)logits[token] - log_sum(s, logits));
 }
 
+double pn_sampler_entropy(pn_sampler *s, const float *logits)
+{
+    float sum;
+    const double max = (double)logits[arg_max(logits, s->vocab)];
+    s->k->exp_sum(s->work, logits, (float)max, s->vocab, &sum);
+    const double all = sum_all(s->work, s->vocab);
+    double mean = 0; /* of the distance to the best; what is impossible has none */
+    for (uint32_t i = 0; i < s->vocab; i++)
+        if (s->work[i] > 0) mean += (double)s->work[i] * (max - (double)logits[i]);
+    return log(all) + mean / all;
+}
+
 void pn_sampler_top(pn_sampler *s, const float *logits, ponder_token_prob *top, uint32_t n)
 {
     double lse = log_sum(s, logits);

@@ -35,6 +35,8 @@ size_t pn_sampler_bytes(uint32_t vocab);
  * the best by its own logit when bias has ruled out all. NULL: all are allowed. -1: none is. */
 int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits, const int32_t *ids, uint32_t n,
                         const pn_bias *bias, uint32_t n_bias, const uint32_t *allowed, uint32_t position);
+/* Entropy of the unchanged logits, in nats. */
+double pn_sampler_entropy(pn_sampler *s, const float *logits);
 /* Log-probability of `token` under the unchanged logits, and the n most likely tokens. */
 float pn_sampler_logprob(pn_sampler *s, const float *logits, int32_t token);
 void pn_sampler_top(pn_sampler *s, const float *logits, ponder_token_prob *top, uint32_t n);

@@ -1,8 +1,8 @@
 /* Sequences: tokens, page tables, fork, rewind. */
 #include "engine/internal.h"
 
-/* Pages a sequence can hold at once. Sliding layers: the window, the columns of a step, the two ends, and the window
- * before the mark. */
+/* Pages a sequence can hold at once. Sliding layers: the window, the columns of a step (or of a try, which is no longer), the
+ * two ends, and the window before the mark. */
 static uint64_t pages_needed(const pn_description *d, uint32_t columns, uint64_t tokens, int group)
 {
     uint64_t all = (tokens + PN_KEYS - 1) / PN_KEYS;
@@ -49,6 +49,7 @@ static void free_memory(pn_sequence *s)
     pn_free(e->a, s->row_at, s->limit * sizeof *s->row_at);
     pn_free(e->a, s->ids, s->limit * sizeof *s->ids);
     pn_free(e->a, s->logits, e->n->d.vocab * sizeof *s->logits);
+    pn_free(e->a, s->spare, e->n->d.vocab * sizeof *s->spare);
     pn_free(e->a, s, sizeof *s);
 }
 
@@ -289,7 +290,7 @@ static uint32_t window_slot(const pn_sequence *s, uint32_t pos)
 void pn_sequence_trim(pn_sequence *s)
 {
     if (!has_group(s->e, PN_SLIDING)) return;
-    uint32_t keep = window_slot(s, s->past), mark_from = window_slot(s, s->mark), mark_to = s->mark / PN_KEYS;
+    uint32_t keep = window_slot(s, s->hold ? PN_MIN(s->past, s->hold) : s->past), mark_from = window_slot(s, s->mark), mark_to = s->mark / PN_KEYS;
     for (uint32_t i = s->first_kept; i < keep; i++)
         if (i < mark_from || i > mark_to) drop_page(s, PN_SLIDING, i);
     s->first_kept = PN_MIN(keep, mark_from);
@@ -404,6 +405,40 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
     pn_sequence_cut_rows(s, tokens);
     if (recompute) *recompute = tokens - PN_MIN(past, tokens);
     return PONDER_OK;
+}
+
+/* ---- tries ---------------------------------------------------------------------------------------- */
+
+uint32_t pn_engine_try_most(const pn_engine *e) { return e->o.columns; }
+uint32_t pn_sequence_held(const pn_sequence *s) { return s->hold ? s->hold : s->n; }
+
+static void swap_logits(pn_sequence *s)
+{
+    float *logits = s->logits;
+    s->logits = s->spare;
+    s->spare = logits;
+}
+
+ponder_status pn_sequence_hold(pn_sequence *s, ponder_error *err)
+{
+    if (!pn_sequence_logits(s)) return pn_fail(err, PONDER_E_INTERNAL, "a try without logits to come back to");
+    const size_t bytes = s->e->n->d.vocab * sizeof *s->spare;
+    if (!s->spare && !(s->spare = pn_alloc(s->e->a, bytes))) return pn_nomem(err, bytes);
+    s->hold = s->n;
+    swap_logits(s);
+    s->logits_valid = false;
+    return PONDER_OK;
+}
+
+/* Pages of the try are the sequence's own: going back cannot fail. */
+void pn_sequence_return(pn_sequence *s)
+{
+    if (!s->hold) return;
+    const uint32_t at = s->hold;
+    if (s->n > at) pn_sequence_rewind(s, at, NULL, NULL);
+    s->hold = 0;
+    swap_logits(s);
+    s->logits_valid = true;
 }
 
 void pn_sequence_cancel(pn_sequence *s) { atomic_store(&s->cancel, true); }

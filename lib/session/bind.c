@@ -30,8 +30,9 @@ void pn_session_forget_binding(ponder_session *s)
     pn_matcher_free(s->answer);
     pn_matcher_free(s->call);
     pn_matcher_free(s->header);
+    pn_matcher_free(s->quiet_header);
     pn_grammar_free(s->grammar);
-    s->answer = s->call = s->header = s->active = NULL;
+    s->answer = s->call = s->header = s->quiet_header = s->active = NULL;
     s->grammar = NULL;
 }
 
@@ -74,12 +75,12 @@ static ponder_status call_grammar(ponder_session *s, pn_grammar **out)
     return st;
 }
 
-/* What may stand between <|start|> (or the prompt) and <|message|>: a recipient there is. */
-static ponder_status header_grammar(ponder_session *s, pn_grammar **out)
+/* What may stand between <|start|> (or the prompt) and <|message|>: a recipient there is, the model itself only if it may think. */
+static ponder_status header_of(ponder_session *s, bool quiet, pn_grammar **out)
 {
     pn_buf b;
     pn_buf_init(&b, s->a);
-    pn_buf_puts(&b, "(assistant)? to=(self|user|commentary");
+    pn_buf_puts(&b, quiet ? "(assistant)? to=(user|commentary" : "(assistant)? to=(self|user|commentary");
     for (size_t i = 0; s->tools && i < pn_tools_count(s->tools); i++) {
         const pn_str name = pn_tools_name(s->tools, i);
         pn_buf_puts(&b, "|");
@@ -90,6 +91,9 @@ static ponder_status header_grammar(ponder_session *s, pn_grammar **out)
     pn_buf_free(&b);
     return st;
 }
+
+static ponder_status header_grammar(ponder_session *s, pn_grammar **out) { return header_of(s, false, out); }
+static ponder_status quiet_grammar(ponder_session *s, pn_grammar **out) { return header_of(s, true, out); }
 
 static ponder_status matcher_from(ponder_session *s, ponder_status (*make)(ponder_session *, pn_grammar **), pn_matcher **out)
 {
@@ -145,20 +149,35 @@ static bool last_is(const ponder_session *s, const char *name)
     return n > 0 && pn_sequence_ids(s->seq)[n - 1] == pn_tokenizer_find(s->model->core->tokenizer, name, strlen(name));
 }
 
-/* A header while an answer is owed: a message begins, is addressed to somebody there is, and has its body. */
-static ponder_status mask_header(ponder_session *s)
+static ponder_status resume_header(ponder_session *s, pn_matcher *m);
+
+static void allow_turn_ends(ponder_session *s)
 {
-    const bool between = last_is(s, "<|eom|>");
-    if (last_is(s, "<|start|>") || (s->open_turn && pn_sequence_count(s->seq) == s->turn_at)) pn_matcher_reset(s->header);
-    if (between) {
+    const pn_core *c = s->model->core;
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        if ((uint32_t)c->ends[i] < s->sampler.vocab) allow(s->mask, c->ends[i]);
+}
+
+/* A header while an answer is owed, or no thought may open: a message begins, is addressed to somebody there is, and has its
+ * body. */
+static ponder_status mask_header(ponder_session *s, pn_matcher *m)
+{
+    ponder_status st = PONDER_OK;
+    if (last_is(s, "<|eom|>")) {
         memset(s->mask, 0, (s->sampler.vocab + 31) / 32 * sizeof *s->mask);
         allow_named(s, "<|start|>");
+        if (!s->answer && !s->think.t.owed) allow_turn_ends(s);
         return PONDER_OK;
     }
-    ponder_status st = pn_matcher_mask(s->header, s->mask, &s->err);
-    if (st == PONDER_OK && pn_matcher_can_end(s->header)) allow_named(s, "<|message|>");
+    if (s->think.resync) st = resume_header(s, m);
+    else if (last_is(s, "<|start|>") || (s->open_turn && pn_sequence_count(s->seq) == s->turn_at)) pn_matcher_reset(m);
+    s->think.resync = false;
+    if (st == PONDER_OK) st = pn_matcher_mask(m, s->mask, &s->err);
+    if (st == PONDER_OK && pn_matcher_can_end(m)) allow_named(s, "<|message|>");
     return st;
 }
+
+static bool is_header(const ponder_session *s, const pn_matcher *m) { return m && (m == s->header || m == s->quiet_header); }
 
 static void allow_ends(ponder_session *s, bool call)
 {
@@ -169,8 +188,7 @@ static void allow_ends(ponder_session *s, bool call)
     int32_t id = call && close ? pn_tokenizer_find(c->tokenizer, close, strlen(close)) : -1;
     if (id >= 0) allow(s->mask, id);
     if (call && kind == PN_PARSER_THINK && id >= 0) return; /* the call's own closer, then whatever follows */
-    for (uint32_t i = 0; i < c->n_ends; i++)
-        if ((uint32_t)c->ends[i] < s->sampler.vocab) allow(s->mask, c->ends[i]);
+    allow_turn_ends(s);
 }
 
 /* The matcher that the next token is to satisfy, NULL: none. *owed: the turn must not end here. */
@@ -181,25 +199,50 @@ static pn_matcher *choose(ponder_session *s, bool *owed, bool *may_think)
     pn_matcher *m = NULL;
     *owed = *may_think = false;
     switch (at.channel) {
-    case PN_CHANNEL_ANSWER: m = s->answer; break;
+    case PN_CHANNEL_ANSWER:
+        m = s->answer;
+        *may_think = think_model && at.since == 0;
+        break;
     case PN_CHANNEL_HEADER:
         *may_think = think_model;
-        m = think_model ? s->answer : s->answer ? s->header : NULL; /* a think model: what is no marker begins the answer */
+        /* A think model: what is no marker begins the answer. */
+        m = think_model ? s->answer : s->think.quiet ? s->quiet_header : s->answer ? s->header : NULL;
         *owed = s->answer && !m;
         break;
     case PN_CHANNEL_THOUGHT: case PN_CHANNEL_COMMENTARY: *owed = s->answer != NULL; break;
     case PN_CHANNEL_CALL: case PN_CHANNEL_ARGUMENT: m = s->call; break;
     default: break;
     }
-    if (m && m != s->header && at.since == 0 && s->active != m) pn_matcher_reset(m);
+    if (m && !is_header(s, m) && at.since == 0 && s->active != m) pn_matcher_reset(m);
     return m;
+}
+
+/* Made when it is first needed: most turns never come to a header that must not open a thought. */
+static ponder_status need_quiet_header(ponder_session *s)
+{
+    const uint32_t words = (s->sampler.vocab + 31) / 32;
+    if (!s->think.quiet || (s->parser && pn_parser_channel(s->parser) != PN_CHANNEL_HEADER)) return PONDER_OK;
+    if (!s->mask && !(s->mask = pn_zalloc_array(s->a, words, sizeof *s->mask))) return pn_nomem(&s->err, words * sizeof *s->mask);
+    if (s->quiet_header) return PONDER_OK;
+    s->think.resync = true;
+    return matcher_from(s, quiet_grammar, &s->quiet_header);
+}
+
+/* Before a bound answer of a think model: in the role's line every marker, then the one that opens a thought. */
+static void allow_thought(ponder_session *s)
+{
+    const bool header = pn_parser_channel(s->parser) == PN_CHANNEL_HEADER;
+    for (uint32_t i = 0; i < s->n_markers; i++)
+        if (header || s->marker[i] == s->think.opener_id) allow(s->mask, s->marker[i]);
 }
 
 ponder_status pn_session_mask(ponder_session *s, const uint32_t **mask)
 {
     bool owed, may_think;
     *mask = NULL;
-    if (!s->answer && !s->call) return PONDER_OK;
+    if (!s->answer && !s->call && !s->think.quiet) return PONDER_OK;
+    ponder_status st = need_quiet_header(s);
+    if (st != PONDER_OK) return st;
     s->active = choose(s, &owed, &may_think);
     if (!s->active && !owed) return PONDER_OK;
     *mask = s->mask;
@@ -207,11 +250,11 @@ ponder_status pn_session_mask(ponder_session *s, const uint32_t **mask)
         all_but_ends(s);
         return PONDER_OK;
     }
-    if (s->active == s->header) return mask_header(s);
-    ponder_status st = pn_matcher_mask(s->active, s->mask, &s->err);
+    if (is_header(s, s->active)) return mask_header(s, s->active);
+    st = pn_matcher_mask(s->active, s->mask, &s->err);
     if (st != PONDER_OK) return st;
     if (pn_matcher_can_end(s->active)) allow_ends(s, s->active == s->call);
-    for (uint32_t i = 0; i < s->n_markers && may_think; i++) allow(s->mask, s->marker[i]);
+    if (may_think) allow_thought(s);
     return PONDER_OK;
 }
 
@@ -233,7 +276,7 @@ ponder_status pn_session_bound(ponder_session *s, int32_t token)
 }
 
 /* In the middle of a header: from behind <|start|>, or from where the turn began. */
-static ponder_status resume_header(ponder_session *s)
+static ponder_status resume_header(ponder_session *s, pn_matcher *m)
 {
     const pn_tokenizer *t = s->model->core->tokenizer;
     const int32_t *ids = pn_sequence_ids(s->seq), start = pn_tokenizer_find(t, "<|start|>", 9);
@@ -241,8 +284,8 @@ static ponder_status resume_header(ponder_session *s)
     uint32_t from = n;
     while (from > (s->open_turn ? s->turn_at : 0) && ids[from - 1] != start) from--;
     ponder_status st = PONDER_OK;
-    pn_matcher_reset(s->header);
-    for (; from < n && st == PONDER_OK && !pn_tokenizer_is_control(t, ids[from]); from++) st = pn_matcher_accept(s->header, ids[from], &s->err);
+    pn_matcher_reset(m);
+    for (; from < n && st == PONDER_OK && !pn_tokenizer_is_control(t, ids[from]); from++) st = pn_matcher_accept(m, ids[from], &s->err);
     return st == PONDER_E_ARGUMENT ? pn_fail(&s->err, PONDER_E_STATE, "the header that stands there is none that a bound answer may have") : st;
 }
 
@@ -252,7 +295,7 @@ ponder_status pn_session_resume_binding(ponder_session *s)
     bool owed, may_think;
     pn_matcher *m = choose(s, &owed, &may_think);
     const pn_place at = pn_parser_place(s->parser);
-    if (m && m == s->header) return resume_header(s);
+    if (is_header(s, m)) return resume_header(s, m);
     if (!m || at.since == 0) return PONDER_OK;
     const pn_tokenizer *t = s->model->core->tokenizer;
     const int32_t *ids = pn_sequence_ids(s->seq);

@@ -46,6 +46,26 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_ALPHA, "alpha", "", 0, "white or drop: what becomes of transparency; \"\": drop for files, white for memory"),
     I64(PONDER_P_MAX_PIXELS, "max_pixels", 1 << 27, 1, INT64_C(1) << 40, 0, "largest picture that is decoded"),
     I64(PONDER_P_MAX_SECONDS, "max_seconds", 4 * 3600, 1, 1 << 24, 0, "longest sound that is decoded"),
+    I64(PONDER_P_THINK_TOKENS, "think_tokens", -1, -1, INT64_MAX, 1, "most tokens of thought; 0: none; -1: no limit"),
+    I64(PONDER_P_THINK_LEAST, "think_least", 0, 0, INT64_MAX, 1, "tokens of thought before which a close is held back"),
+    I64(PONDER_P_THINK_MS, "think_ms", -1, -1, PN_MOST_MS, 1, "most milliseconds of thought; 0: none; -1: no limit"),
+    I64(PONDER_P_TURN_MS, "turn_ms", 0, 0, PN_MOST_MS, 1, "milliseconds of a whole turn; 0: no limit"),
+    I64(PONDER_P_ANSWER_TOKENS, "answer_tokens", 0, 0, 1 << 24, 1, "tokens that the thought leaves to the answer"),
+    STR(PONDER_P_THINK_SCOPE, "think_scope", "turn", 1, "what the budget is of: turn, block"),
+    STR(PONDER_P_CLOCK, "clock", "", 1, "wall, inside; \"\": wall in generate, inside in step"),
+    I64(PONDER_P_THINK_SOFT, "think_soft", -1, -1, INT64_MAX, 1, "tokens before the end from which a likely close is taken; -1: automatic; 0: off"),
+    I64(PONDER_P_THINK_RANK, "think_rank", 3, 1, 1 << 20, 1, "likely: among so many most likely tokens"),
+    I64(PONDER_P_THINK_GRACE, "think_grace", -1, -1, INT64_MAX, 1, "tokens before the end from which a sentence's end closes; -1: automatic; 0: off"),
+    STR(PONDER_P_THINK_MESSAGE, "think_message", "", 1, "written at the end of a thought that was cut"),
+    STR(PONDER_P_THINK_CONTINUE, "think_continue", "", 1, "adds words in the place of a close that is held back; \"\" forgets all"),
+    STR(PONDER_P_THINK_EXIT, "think_exit", "", 1, "leave early when certain: entropy, answer"),
+    F64(PONDER_P_THINK_EXIT_AT, "think_exit_at", -1, -1, 1000, 1, "entropy below, confidence above; negative: the default"),
+    I64(PONDER_P_THINK_PATIENCE, "think_patience", 1, 1, 1 << 20, 1, "probes in a row that must say so"),
+    I64(PONDER_P_THINK_INTERVAL, "think_interval", 32, 1, 1 << 24, 1, "tokens of thought between probes"),
+    F64(PONDER_P_THINK_PROBE_SHARE, "think_probe_share", 0.03, 0, 100, 1, "most tokens of probes, as a share of the thought's"),
+    STR(PONDER_P_THINK_OPEN, "think_open", "", 1, "marker that opens a thought, where the model has none"),
+    STR(PONDER_P_THINK_CLOSE, "think_close", "", 1, "marker that closes it"),
+    I64(PONDER_P_THINK_START, "think_start", 0, 0, 1, 1, "open a thought at the turn's beginning"),
 };
 
 int pn_param_index(ponder_param id)
@@ -71,4 +91,35 @@ const char *pn_config_str(const ponder_config *c, ponder_param id)
 {
     int i = pn_param_index(id);
     return c && c->value[i].str ? c->value[i].str : pn_params[i].str_default;
+}
+
+/* ---- lists of strings ---------------------------------------------------------------------------------- */
+
+void pn_strings_forget(pn_strings *l, const ponder_alloc *a)
+{
+    for (uint32_t i = 0; i < l->n; i++) pn_free(a, (char *)(uintptr_t)l->s[i].p, l->s[i].n + 1);
+    l->n = 0;
+}
+
+ponder_status pn_strings_add(pn_strings *l, const char *name, const char *text, const ponder_alloc *a, ponder_error *err)
+{
+    const size_t n = strlen(text);
+    if (n == 0) {
+        pn_strings_forget(l, a);
+        return PONDER_OK;
+    }
+    if (l->n == PN_STRINGS) return pn_fail(err, PONDER_E_RANGE, "%s: more than %d strings", name, PN_STRINGS);
+    char *p = pn_alloc(a, n + 1);
+    if (!p) return pn_nomem(err, n + 1);
+    memcpy(p, text, n + 1);
+    l->s[l->n++] = (pn_str){p, n};
+    return PONDER_OK;
+}
+
+ponder_status pn_strings_copy(pn_strings *to, const pn_strings *from, const ponder_alloc *a, ponder_error *err)
+{
+    ponder_status st = PONDER_OK;
+    pn_strings_forget(to, a);
+    for (uint32_t i = 0; i < from->n && st == PONDER_OK; i++) st = pn_strings_add(to, "", from->s[i].p, a, err);
+    return st;
 }

@@ -128,6 +128,7 @@ ponder_status pn_session_save(ponder_session *s, pn_buf *out)
 ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n)
 {
     uint32_t flags = 0;
+    pn_session_end_probe(s);
     ponder_status st = pn_sequence_load(s->seq, s->model->core->hash, bytes, n, &flags, &s->err);
     if (st != PONDER_OK) return st;
     pn_session_drop_turn(s);
@@ -135,5 +136,6 @@ ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n)
     s->turn_at = flags >> SAVED_TURN_SHIFT;
     s->open_turn = flags & SAVED_OPEN;
     s->ended = flags & SAVED_ENDED;
+    s->think.said_at = s->think.said_to = pn_sequence_count(s->seq);
     return PONDER_OK;
 }

@@ -216,7 +216,8 @@ static ponder_status write_script(script *v, const pn_pending *p, size_t n, bool
         if (p[i].n_parts == 1 && p[i].parts[0].kind == PN_PART_TEXT) m[i].text = p[i].parts[0].text;
         else m[i].parts = p[i].parts, m[i].n_parts = p[i].n_parts;
     }
-    pn_render_options o = {.first = pn_sequence_count(s->seq) == 0, .generation_prompt = prompt, .effort = s->effort, .tools = s->tools};
+    pn_render_options o = {.first = pn_sequence_count(s->seq) == 0, .generation_prompt = prompt, .effort = s->effort, .tools = s->tools,
+                           .no_thought = pn_session_renders_no_thought(s)};
     if (st == PONDER_OK) st = pn_render_turns(s->template, m, n, &o, &r, &s->err);
     if (st == PONDER_OK && n > 0) st = close_turn(v);
     if (st == PONDER_OK) st = put_rendered(v, &r);
@@ -235,6 +236,7 @@ static void turn_is_open(ponder_session *s)
 
 ponder_status pn_session_render(ponder_session *s, bool prompt)
 {
+    pn_session_end_probe(s);
     bool speak = prompt && (s->n_pending > 0 || s->unprompted);
     if (s->listening && prompt) return pn_fail(&s->err, PONDER_E_STATE, "a sound is being listened to: end its message with ponder_session_add first");
     if (s->n_pending == 0 && !speak) return PONDER_OK;

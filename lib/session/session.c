@@ -7,29 +7,12 @@ enum { LEAST_CONTEXT = 256, CONTEXT_SHARE = 4 };
 
 /* ---- settings ----------------------------------------------------------------------------------- */
 
-static void free_stops(ponder_session *s)
-{
-    for (uint32_t i = 0; i < s->n_stop; i++) pn_free(s->a, (char *)(uintptr_t)s->stop[i].p, s->stop[i].n);
-    s->n_stop = 0;
-}
-
-static ponder_status copy_stops(ponder_session *s, const pn_str *from, uint32_t n)
-{
-    free_stops(s);
-    for (uint32_t i = 0; i < n; i++) {
-        char *p = pn_alloc(s->a, from[i].n);
-        if (!p) return pn_nomem(&s->err, from[i].n);
-        memcpy(p, from[i].p, from[i].n);
-        s->stop[s->n_stop++] = (pn_str){p, from[i].n};
-    }
-    return PONDER_OK;
-}
-
 ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
 {
     const char *effort = pn_config_str(c, PONDER_P_EFFORT);
     if (strlen(effort) >= sizeof s->effort) return pn_fail(&s->err, PONDER_E_RANGE, "effort: longer than %zu bytes", sizeof s->effort - 1);
     ponder_status st = pn_session_set_binding(s, pn_config_str(c, PONDER_P_SCHEMA), pn_config_str(c, PONDER_P_REGEX));
+    if (st == PONDER_OK) st = pn_session_set_thinking(s, c);
     if (st != PONDER_OK) return st;
     s->sampling = (pn_sampling){
         .temperature = pn_config_f64(c, PONDER_P_TEMPERATURE), .top_p = pn_config_f64(c, PONDER_P_TOP_P),
@@ -44,7 +27,8 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
     s->strict_tools = pn_config_i64(c, PONDER_P_STRICT_TOOLS) != 0;
     s->look_closer = pn_config_i64(c, PONDER_P_LOOK_CLOSER) != 0;
     memcpy(s->effort, effort, strlen(effort) + 1);
-    return copy_stops(s, c ? c->stop : NULL, c ? c->n_stop : 0);
+    static const pn_strings none = {.n = 0};
+    return pn_strings_copy(&s->stop, c ? &c->stop : &none, s->a, &s->err);
 }
 
 static ponder_status choose_template(ponder_session *s, const ponder_config *c, ponder_error *err)
@@ -86,6 +70,7 @@ static ponder_status new_session(ponder_session **out, ponder_model *m, ponder_e
     pn_buf_init(&s->held, a);
     pn_buf_init(&s->shown, a);
     pn_buf_init(&s->piece, a);
+    s->think.message = s->think.open = s->think.close = "";
     *out = s;
     ponder_status st = pn_sampler_init(&s->sampler, &m->kernels, m->core->network->d.vocab, a, err);
     if (st != PONDER_OK) return st;
@@ -149,8 +134,9 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
     if (st == PONDER_OK && config) st = choose_template(c, config, &s->err);
     if (st == PONDER_OK && config) st = pn_session_configure(c, config);
     if (st == PONDER_OK && !config) {
+        c->template = s->template;
         take_settings(c, s);
-        st = copy_stops(c, s->stop, s->n_stop);
+        if ((st = pn_session_copy_thinking(c, s)) == PONDER_OK) st = pn_strings_copy(&c->stop, &s->stop, c->a, &s->err);
     }
     if (st == PONDER_OK) {
         int64_t want = config ? pn_config_i64(config, PONDER_P_CONTEXT) : 0;
@@ -172,6 +158,9 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
     c->open_turn = s->open_turn;
     c->ended = s->ended;
     c->turn_at = s->turn_at;
+    c->think.t = s->think.t;
+    c->think.said_at = s->think.said_at;
+    c->think.said_to = s->think.said_to;
     *out = c;
     return PONDER_OK;
 }
@@ -186,10 +175,11 @@ void pn_session_free(ponder_session *s)
     pn_session_forget_parts(s);
     pn_session_forget_parser(s);
     pn_session_forget_binding(s);
+    pn_session_forget_thinking(s);
     pn_session_forget_listening(s);
     pn_session_forget_gallery(s);
     pn_tools_free(s->tools);
-    free_stops(s);
+    pn_strings_forget(&s->stop, s->a);
     pn_free(s->a, s->pending, s->cap_pending * sizeof *s->pending);
     pn_free(s->a, s->mask, (s->sampler.vocab + 31) / 32 * sizeof *s->mask);
     pn_free(s->a, s->bias, PN_BIASES * sizeof *s->bias);
@@ -214,6 +204,7 @@ ponder_status pn_session_rewind(ponder_session *s, size_t tokens, uint32_t *reco
     s->ended = s->ended && tokens == n;
     s->open_turn = s->open_turn && tokens >= s->turn_at;
     s->unprompted = s->unprompted && tokens == n;
+    s->think.said_to = PN_MIN(s->think.said_to, (uint32_t)tokens);
     pn_session_forget_parser(s);
     return PONDER_OK;
 }

@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "grammar/grammar.h"
+#include "think/think.h"
 #include "tokenizer/tokenizer.h"
 #include "vision/vision.h"
 
@@ -36,7 +37,18 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 37, PN_STOPS = 16 };
+enum { PN_PARAMS = 57, PN_STRINGS = 16 };
+#define PN_MOST_MS (INT64_C(1) << 40)
+
+/* What a parameter adds to, each time it is set. */
+typedef struct pn_strings {
+    pn_str s[PN_STRINGS];     /* owned, each with a NUL behind it that does not count */
+    uint32_t n;
+} pn_strings;
+
+ponder_status pn_strings_add(pn_strings *l, const char *name, const char *text, const ponder_alloc *a, ponder_error *err); /* "" forgets all */
+ponder_status pn_strings_copy(pn_strings *to, const pn_strings *from, const ponder_alloc *a, ponder_error *err);
+void pn_strings_forget(pn_strings *l, const ponder_alloc *a);
 
 typedef union pn_setting {
     int64_t i64;
@@ -47,8 +59,7 @@ typedef union pn_setting {
 struct ponder_config {
     ponder_alloc alloc;
     pn_setting value[PN_PARAMS];
-    pn_str stop[PN_STOPS];
-    uint32_t n_stop;
+    pn_strings stop, more;    /* more: words that keep a thought going */
     ponder_runner runner;
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -178,6 +189,50 @@ typedef struct pn_listening pn_listening; /* listen.c: a sound that is still bei
 
 enum { PN_BIASES = 1024, PN_MARKERS = 24 };
 
+typedef struct pn_phrase {
+    int32_t *ids;
+    size_t n, cap;
+} pn_phrase;
+
+/* A time on both clocks. */
+typedef struct pn_stamp { uint64_t wall, inside; } pn_stamp;
+
+enum { PN_CLOCK_CALL = 0, PN_CLOCK_WALL, PN_CLOCK_INSIDE };
+
+/* The budget of a session's thoughts, and its state. thinking.c */
+typedef struct pn_thinking {
+    /* settings */
+    pn_think_limits limits;
+    bool on;                  /* something is limited or asked for */
+    bool start;
+    int clock;                /* PN_CLOCK_* */
+    pn_strings text;          /* of these: message, open, close; empty ones as "" are left out */
+    pn_strings more;
+    const char *message, *open, *close; /* in `text`, or "" */
+    /* what they are in this model's tokens */
+    pn_phrase closer, line, behind, role, to_user, opener, note; /* note: the message */
+    pn_phrase words[PN_STRINGS];
+    int32_t closer_id, opener_id; /* where the markers are tokens; else -1 */
+    int32_t *queue;           /* tokens to be written next */
+    uint32_t n_queue, queued, cap_queue;
+    /* state */
+    pn_thought t;
+    uint32_t said_at, said_to; /* the model's own tokens of the newest turn */
+    uint64_t strays;
+    bool quiet;               /* no thought may open by the header that is being written */
+    bool resync;              /* tokens were put in: a header's matcher has to catch up */
+    _Atomic bool close_now;
+    /* a probe under way */
+    bool probing;
+    uint32_t trial;
+    double trial_sum;
+    /* clocks */
+    bool wall;
+    uint32_t depth;
+    uint64_t entered, inside_us;
+    pn_stamp turn, counted;
+} pn_thinking;
+
 typedef enum pn_phase { PN_IDLE, PN_PREPARE, PN_TURN, PN_FLUSH, PN_DONE } pn_phase;
 
 struct ponder_session {
@@ -194,8 +249,7 @@ struct ponder_session {
     bool ignore_eos, strict_tools, look_closer;
     char effort[24];
     pn_template template;
-    pn_str stop[PN_STOPS];
-    uint32_t n_stop;
+    pn_strings stop;
     pn_bias *bias;
     uint32_t n_bias;
     pn_grammar *grammar;      /* binds the answer; NULL: none */
@@ -224,7 +278,8 @@ struct ponder_session {
     pn_parsed parsed;         /* kind 0, or an event that waits for text before it */
     bool finished;            /* the parser was told of the turn's end */
     pn_buf held, shown, piece; /* answer that may be a stop string; text of the newest event; text of the newest token */
-    pn_matcher *answer, *call, *header; /* header: of a Muse message, while an answer is owed */
+    pn_matcher *answer, *call;
+    pn_matcher *header, *quiet_header; /* of a Muse message: while an answer is owed; while no thought may open */
     pn_matcher *active;       /* one of them, or NULL; the newest token's */
     uint32_t *mask;
     bool fresh;               /* the newest token was not reported yet */
@@ -232,6 +287,7 @@ struct ponder_session {
     float logprob;
     uint32_t n_top;
     ponder_token_prob *top;
+    pn_thinking think;
     uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, began_us, first_us, ended_us;
 };
 
@@ -299,6 +355,34 @@ ponder_status pn_session_close_listening(ponder_session *s, const char *text, si
 /* turn.c */
 int32_t pn_event_kind(pn_parse_kind kind); /* PONDER_EVENT_*, 0: none of the host's business */
 void pn_session_forget_parser(ponder_session *s);
+
+/* thinking.c */
+ponder_status pn_session_set_thinking(ponder_session *s, const ponder_config *c);
+ponder_status pn_session_copy_thinking(ponder_session *to, const ponder_session *from);
+void pn_session_forget_thinking(ponder_session *s);
+bool pn_session_renders_no_thought(const ponder_session *s); /* the prompt itself is to say so, where it can */
+/* The clock of PONDER_P_CLOCK "inside" runs between these; they nest. Whoever drives sessions inside one call enters each of
+ * them. wall: what "" means in this call. */
+void pn_session_enter(ponder_session *s, bool wall);
+void pn_session_leave(ponder_session *s);
+void pn_session_begin_thinking(ponder_session *s);            /* with the turn */
+void pn_session_recount_thought(ponder_session *s);           /* before the parser reads the turn again ... */
+void pn_session_counted(ponder_session *s, int32_t token, uint32_t at, pn_place before); /* ... and each token that it read */
+ponder_status pn_session_prepare_thinking(ponder_session *s, uint32_t prompt); /* prompt: tokens to be computed */
+void pn_session_took(ponder_session *s, int32_t token, pn_place before, bool ours);
+uint64_t pn_session_until(ponder_session *s, uint64_t until); /* the earlier of this and the turn's end; 0: neither */
+bool pn_session_out_of_time(ponder_session *s);
+bool pn_session_queued(ponder_session *s, int32_t *token);    /* a token that is to be written next */
+ponder_status pn_session_before_step(ponder_session *s);      /* without logits: closes what has to be closed */
+/* With logits: closes, opens, probes. */
+ponder_status pn_session_before_sample(ponder_session *s);
+ponder_status pn_session_probe(ponder_session *s, uint64_t until);
+void pn_session_end_probe(ponder_session *s);
+/* The tokens that may be sampled: bind.c's and ours. */
+ponder_status pn_session_allowed(ponder_session *s, const uint32_t **mask);
+/* What was sampled, if it is to be taken; *token -1: something was queued instead. */
+ponder_status pn_session_judge(ponder_session *s, int32_t *token, const uint32_t *mask);
+void pn_session_read_thought(const ponder_session *s, ponder_thought *out);
 
 /* bind.c */
 ponder_status pn_session_set_binding(ponder_session *s, const char *schema, const char *regex);

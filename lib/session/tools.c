@@ -43,7 +43,8 @@ ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n
     s->tools = t;
     pn_matcher_free(s->call);
     pn_matcher_free(s->header);
-    s->call = s->header = s->active = NULL;
+    pn_matcher_free(s->quiet_header);
+    s->call = s->header = s->quiet_header = s->active = NULL;
     pn_session_forget_parser(s);
     return PONDER_OK;
 }

@@ -83,7 +83,12 @@ static uint32_t raw_turn_start(const ponder_session *s, pn_parser_kind kind)
 static ponder_status open_parser(ponder_session *s)
 {
     if (s->parser || !s->model->core->tokenizer) return PONDER_OK;
-    pn_parse_options o = {.kind = pn_parser_kind_of(s->template), .template = s->template, .tools = s->tools, .calls = s->calls};
+    pn_parse_options o = {.kind = pn_parser_kind_of(s->template), .template = s->template, .tools = s->tools, .calls = s->calls,
+                          .think_open = pn_str_of(s->think.open), .think_close = pn_str_of(s->think.close)};
+    if (o.think_open.n && o.kind == PN_PARSER_LLAMA3_1) {
+        o.kind = PN_PARSER_PLAIN; /* its calls have no markers that could stand beside those of thoughts */
+        o.template = PN_TEMPLATE_LLAMA3;
+    }
     uint32_t from = s->open_turn ? s->turn_at : raw_turn_start(s, o.kind);
     if (from == UINT32_MAX) {
         from = pn_sequence_count(s->seq);
@@ -93,9 +98,13 @@ static ponder_status open_parser(ponder_session *s)
     if (st != PONDER_OK) return st;
     name_markers(s);
     pn_detok_init(&s->detok, s->model->core->tokenizer, false);
+    pn_session_recount_thought(s);
     for (uint32_t i = from; i < pn_sequence_count(s->seq) && st == PONDER_OK; i++) {
-        st = parse_token(s, pn_sequence_ids(s->seq)[i]);
+        const pn_place before = pn_parser_place(s->parser);
+        const int32_t id = pn_sequence_ids(s->seq)[i];
+        st = parse_token(s, id);
         drop_events(s->parser);
+        pn_session_counted(s, id, i, before);
     }
     return st;
 }
@@ -109,10 +118,10 @@ static size_t showable(const ponder_session *s, bool *stop)
     size_t n = s->held.n, keep = n;
     *stop = false;
     for (size_t at = 0; at < n; at++)
-        for (uint32_t i = 0; i < s->n_stop; i++) {
-            size_t m = PN_MIN(s->stop[i].n, n - at);
-            if (memcmp(p + at, s->stop[i].p, m) != 0) continue;
-            if (m == s->stop[i].n) {
+        for (uint32_t i = 0; i < s->stop.n; i++) {
+            size_t m = PN_MIN(s->stop.s[i].n, n - at);
+            if (memcmp(p + at, s->stop.s[i].p, m) != 0) continue;
+            if (m == s->stop.s[i].n) {
                 *stop = true;
                 return at;
             }
@@ -139,6 +148,7 @@ static ponder_status show(ponder_session *s, size_t n, ponder_event *event)
 
 static void finish(ponder_session *s, int32_t end)
 {
+    pn_session_end_probe(s);
     s->end = end;
     s->phase = PN_FLUSH;
     s->ended = end == PONDER_END_EOS;
@@ -191,7 +201,7 @@ static ponder_status next_parsed(ponder_session *s, ponder_event *event)
         pn_parsed p = s->parsed;
         s->parsed.kind = 0;
         if (!p.kind && !pn_parser_next(s->parser, &p)) break;
-        if (p.kind == PN_PARSED_ANSWER && s->n_stop > 0) {
+        if (p.kind == PN_PARSED_ANSWER && s->stop.n > 0) {
             st = show_answer(s, p.text, event);
         } else if (s->held.n > 0) {
             st = show(s, s->held.n, event);
@@ -219,6 +229,7 @@ static ponder_status begin(ponder_session *s)
     s->prompt_tokens = s->reused_tokens = s->output_tokens = 0;
     s->began_us = pn_now_us();
     s->first_us = s->ended_us = 0;
+    pn_session_begin_thinking(s);
     return PONDER_OK;
 }
 
@@ -230,6 +241,7 @@ static ponder_status prepare(ponder_session *s, uint64_t until)
     uint32_t n = pn_sequence_count(s->seq), computed = pn_sequence_computed(s->seq);
     if (n == 0) return pn_fail(&s->err, PONDER_E_STATE, "the session is empty: add a message or a prompt first");
     if ((st = open_parser(s)) != PONDER_OK) return st;
+    if ((st = pn_session_prepare_thinking(s, n - computed)) != PONDER_OK) return st;
     if ((st = pn_session_prepare_binding(s)) != PONDER_OK) return st;
     s->prompt_tokens = n - computed;
     s->reused_tokens = computed;
@@ -247,17 +259,19 @@ static bool ends_turn(const ponder_session *s, int32_t token)
     return false;
 }
 
-/* Takes the token into the sequence and its text to the parser. */
-static ponder_status take_token(ponder_session *s, int32_t token)
+/* Takes the token into the sequence and its text to the parser. ours: it was not sampled. */
+static ponder_status take_token(ponder_session *s, int32_t token, bool ours)
 {
+    const pn_place before = s->parser ? pn_parser_place(s->parser) : (pn_place){.channel = PN_CHANNEL_ANSWER};
     ponder_status st = pn_sequence_append(s->seq, &token, 1, &s->err);
     if (st != PONDER_OK) return st;
     s->output_tokens++;
     s->last_token = token;
     s->fresh = true;
     if (!s->first_us) s->first_us = pn_now_us();
-    if ((st = pn_session_bound(s, token)) != PONDER_OK) return st;
+    if (!ours && (st = pn_session_bound(s, token)) != PONDER_OK) return st;
     if (s->parser && (st = parse_token(s, token)) != PONDER_OK) return st;
+    pn_session_took(s, token, before, ours);
     if (ends_turn(s, token)) finish(s, PONDER_END_EOS);
     else if (s->max_tokens && s->output_tokens >= s->max_tokens) finish(s, PONDER_END_LENGTH);
     else if (pn_sequence_count(s->seq) == pn_sequence_limit(s->seq)) finish(s, PONDER_END_CONTEXT);
@@ -272,23 +286,48 @@ static void note_probabilities(ponder_session *s, const float *logits, int32_t t
     pn_sampler_top(&s->sampler, logits, s->top, s->n_top);
 }
 
-static ponder_status generate_one(ponder_session *s, uint64_t until)
+/* A token that the budget puts in: nothing has to be computed before it, so nothing is known of its probability. */
+static ponder_status take_ours(ponder_session *s, int32_t token)
 {
-    if (pn_sequence_count(s->seq) == pn_sequence_limit(s->seq)) {
-        finish(s, PONDER_END_CONTEXT);
-        return PONDER_OK;
-    }
-    ponder_status st = pn_sequence_advance(s->seq, until, &s->err);
-    if (st == PONDER_OK && pn_sequence_take_cancel(s->seq)) st = PONDER_E_CANCELLED;
-    if (st != PONDER_OK) return st;
-    if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
+    s->logprob = 0;
+    s->n_top = 0;
+    return take_token(s, token, true);
+}
+
+static ponder_status sample_one(ponder_session *s)
+{
     const uint32_t *mask = NULL;
-    if ((st = pn_session_mask(s, &mask)) != PONDER_OK) return st;
+    ponder_status st = pn_session_allowed(s, &mask);
+    if (st != PONDER_OK) return st;
     const float *logits = pn_sequence_logits(s->seq);
     uint32_t n = pn_sequence_count(s->seq);
     int32_t token = pn_sampler_pick(&s->sampler, &s->sampling, logits, pn_sequence_ids(s->seq), n, s->bias, s->n_bias, mask, n);
+    if ((st = pn_session_judge(s, &token, mask)) != PONDER_OK) return st;
+    if (token < 0) return pn_session_queued(s, &token) ? take_ours(s, token) : PONDER_OK;
     note_probabilities(s, logits, token);
-    return take_token(s, token);
+    return take_token(s, token, false);
+}
+
+static ponder_status generate_one(ponder_session *s, uint64_t until)
+{
+    int32_t ours;
+    if (pn_sequence_held(s->seq) == pn_sequence_limit(s->seq)) {
+        finish(s, PONDER_END_CONTEXT);
+        return PONDER_OK;
+    }
+    if (s->think.probing) return pn_session_probe(s, until);
+    ponder_status st = pn_session_before_step(s);
+    if (st != PONDER_OK) return st;
+    if (s->output_tokens > 0 && pn_session_queued(s, &ours)) return take_ours(s, ours);
+    st = pn_sequence_advance(s->seq, until, &s->err);
+    if (st == PONDER_OK && pn_sequence_take_cancel(s->seq)) st = PONDER_E_CANCELLED;
+    if (st != PONDER_OK) return st;
+    if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
+    if (!pn_session_queued(s, &ours)) {
+        if ((st = pn_session_before_sample(s)) != PONDER_OK || s->think.probing) return st;
+        if (!pn_session_queued(s, &ours)) return sample_one(s);
+    }
+    return take_ours(s, ours);
 }
 
 /* What is held when the turn ends was no stop string after all, and what was begun comes out as it is. */
@@ -368,16 +407,25 @@ static ponder_status proceed(ponder_session *s, uint64_t until, ponder_event *ev
         finish(s, PONDER_END_CANCELLED);
         st = PONDER_OK;
     }
+    /* The turn's time is looked at inside a step too, and between tokens. */
+    const bool working = s->phase == PN_PREPARE || s->phase == PN_TURN;
+    if ((st == PONDER_OK || st == PONDER_MORE) && working && pn_session_out_of_time(s)) {
+        const bool unread = s->phase == PN_PREPARE;
+        finish(s, PONDER_END_TIME);
+        if (unread) s->phase = PN_DONE;
+        st = PONDER_OK;
+    }
     return st;
 }
 
-ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *event)
+static ponder_status next_event(ponder_session *s, uint64_t until, ponder_event *event)
 {
     *event = (ponder_event){.size = sizeof *event, .token = -1, .text = ""};
     s->shown.n = 0; /* told by the event before */
     ponder_status st = s->phase == PN_IDLE ? begin(s) : PONDER_OK;
+    const uint64_t stop = pn_session_until(s, until);
     while (st == PONDER_OK && !event->kind && s->phase != PN_DONE) {
-        st = proceed(s, until, event);
+        st = proceed(s, stop, event);
         if (st == PONDER_OK) tell_token(s, event);
         if (st == PONDER_OK && !event->kind && (s->phase == PN_TURN || s->phase == PN_PREPARE) && until && pn_now_us() >= until) return PONDER_MORE;
     }
@@ -393,8 +441,17 @@ ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *e
     return st;
 }
 
+ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *event)
+{
+    pn_session_enter(s, until == 0);
+    ponder_status st = next_event(s, until, event);
+    pn_session_leave(s);
+    return st;
+}
+
 void pn_session_drop_turn(ponder_session *s)
 {
+    pn_session_end_probe(s);
     if (s->phase == PN_IDLE) return;
     s->phase = PN_IDLE;
     s->held.n = 0;

@@ -63,6 +63,26 @@ P_LOOK_CLOSER = 219  # i64*: 1 offers the model the tool image.zoom, which ponde
 P_ALPHA = 300  # str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white
 P_MAX_PIXELS = 301  # i64: largest picture that is decoded, in pixels
 P_MAX_SECONDS = 302  # i64: longest sound that is decoded
+P_THINK_TOKENS = 400  # i64*: most tokens of thought, the closing marker and whatever is put in included; 0: none; -1: no limit
+P_THINK_LEAST = 401  # i64*: tokens of thought before which a close is held back
+P_THINK_MS = 402  # i64*: most milliseconds of thought; 0: none; -1: no limit
+P_TURN_MS = 403  # i64*: milliseconds of a whole turn, prompt included: then PONDER_END_TIME; 0: no limit
+P_ANSWER_TOKENS = 404  # i64*: the thought closes early enough to leave so many tokens to the answer, in context, max_tokens and turn_ms
+P_THINK_SCOPE = 405  # str*: "turn" or "block": what think_tokens, think_least and think_ms are of
+P_CLOCK = 406  # str*: "wall", "inside" (time spent in calls that drive the session), "": wall in generate, inside in step
+P_THINK_SOFT = 407  # i64*: tokens before the end of the budget from which a thought closes as soon as the closing marker ranks high; -1: automatic; 0: off
+P_THINK_RANK = 408  # i64*: high: among so many most likely tokens
+P_THINK_GRACE = 409  # i64*: tokens before the end of the budget from which it closes at the end of a sentence or line; -1: automatic; 0: off
+P_THINK_MESSAGE = 410  # str*: written at the end of a thought that was cut, if the budget has room for it
+P_THINK_CONTINUE = 411  # str*: adds words that take the place of a close that is held back; "" forgets all
+P_THINK_EXIT = 412  # str*: "", "entropy" or "answer": leaves a thought early when the answer is certain
+P_THINK_EXIT_AT = 413  # f64*: entropy in nats below, or confidence 0..1 above which it is; negative: 0.2, 0.95
+P_THINK_PATIENCE = 414  # i64*: probes in a row that must say so
+P_THINK_INTERVAL = 415  # i64*: tokens of thought between probes
+P_THINK_PROBE_SHARE = 416  # f64*: most tokens that probes compute, as a share of the thought's
+P_THINK_OPEN = 417  # str*: marker that opens a thought, where the model has none of its own
+P_THINK_CLOSE = 418  # str*: marker that closes it
+P_THINK_START = 419  # i64*: 1 opens a thought at the turn's beginning
 
 TYPE_I64 = 1
 TYPE_F64 = 2
@@ -113,6 +133,16 @@ END_STOP = 3  # a stop string
 END_CONTEXT = 4  # the context is full
 END_CANCELLED = 5  # ponder_session_cancel, or the callback returned non-zero
 END_FAILED = 6  # an error; the text says which
+END_TIME = 7  # PONDER_P_TURN_MS
+
+THOUGHT_NONE = 0  # there was none
+THOUGHT_NATURAL = 1  # the model ended it
+THOUGHT_SOFT = 2  # closed before its limit, where the model would have liked to or a sentence ended
+THOUGHT_CAP = 3  # cut at a limit of tokens (think_tokens, max_tokens, the context, the answer's reserve)
+THOUGHT_TIME = 4  # cut at a limit of time
+THOUGHT_CONFIDENT = 5  # left early: the answer was certain
+THOUGHT_CALLER = 6  # ponder_session_close_thought
+THOUGHT_OPEN = 7  # not closed: the turn was cancelled, failed, or its context or time ended
 
 STATUS_NAMES = {
     0: "PONDER_OK",
@@ -292,6 +322,20 @@ class ponder_event(Structure):
     ]
 
 
+class ponder_thought(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("why", c_int32),
+        ("escaped", c_int32),
+        ("tokens", c_uint64),
+        ("us", c_uint64),
+        ("blocks", c_uint64),
+        ("injected", c_uint64),
+        ("probes", c_uint64),
+        ("probe_tokens", c_uint64),
+    ]
+
+
 class ponder_eval(Structure):
     _fields_ = [
         ("size", c_size_t),
@@ -317,6 +361,7 @@ SIZES = {
     ponder_samples: 32,
     ponder_token_prob: 8,
     ponder_event: 128,
+    ponder_thought: 64,
     ponder_eval: 32,
 }
 
@@ -392,6 +437,8 @@ FUNCTIONS = [
     ("ponder_session_step", ponder_status, [POINTER(ponder_session), c_uint64, POINTER(ponder_event)]),
     ("ponder_session_run", ponder_status, [POINTER(ponder_session), ponder_on_event, ponder_on_call, c_void_p, c_uint32]),
     ("ponder_session_cancel", None, [POINTER(ponder_session)]),
+    ("ponder_session_close_thought", None, [POINTER(ponder_session)]),
+    ("ponder_session_thought", ponder_status, [POINTER(ponder_session), POINTER(ponder_thought)]),
     ("ponder_session_fork", ponder_status, [POINTER(POINTER(ponder_session)), POINTER(ponder_session), POINTER(ponder_config)]),
     ("ponder_session_rewind", ponder_status, [POINTER(ponder_session), c_size_t, POINTER(c_size_t)]),
     ("ponder_session_tokens", ponder_status, [POINTER(ponder_session), POINTER(c_int32), c_size_t, POINTER(c_size_t)]),
@@ -513,6 +560,9 @@ on_call leaves without a result gets an empty one. PONDER_MORE: the rounds are u
 PONDER_E_CANCELLED: on_call said stop.""",
     "ponder_session_cancel": """Ends the running generate or step soon (within one piece of work). Any thread, any time while the session lives; without
 a turn under way it does nothing. The session stays usable.""",
+    "ponder_session_close_thought": """Ends the thought that is open, soon and with what closes it, and goes on with the answer; no other opens in this turn. Any
+thread, any time while the session lives; without a turn under way it does nothing.""",
+    "ponder_session_thought": 'What the running turn, or the last one, thought.',
     "ponder_session_fork": """Another session with the same tokens: pages are shared until one writes, nothing is computed again. Takes the
 parameters of `config`, or of the parent when NULL. PONDER_E_NOMEM: no pages for its PONDER_P_CONTEXT.""",
     "ponder_session_rewind": """Forgets the tokens from position `tokens` on. *recompute (may be NULL) receives how many of the kept tokens will be
@@ -571,6 +621,26 @@ PARAMS = [
     ("alpha", 300, TYPE_STR),
     ("max_pixels", 301, TYPE_I64),
     ("max_seconds", 302, TYPE_I64),
+    ("think_tokens", 400, TYPE_I64),
+    ("think_least", 401, TYPE_I64),
+    ("think_ms", 402, TYPE_I64),
+    ("turn_ms", 403, TYPE_I64),
+    ("answer_tokens", 404, TYPE_I64),
+    ("think_scope", 405, TYPE_STR),
+    ("clock", 406, TYPE_STR),
+    ("think_soft", 407, TYPE_I64),
+    ("think_rank", 408, TYPE_I64),
+    ("think_grace", 409, TYPE_I64),
+    ("think_message", 410, TYPE_STR),
+    ("think_continue", 411, TYPE_STR),
+    ("think_exit", 412, TYPE_STR),
+    ("think_exit_at", 413, TYPE_F64),
+    ("think_patience", 414, TYPE_I64),
+    ("think_interval", 415, TYPE_I64),
+    ("think_probe_share", 416, TYPE_F64),
+    ("think_open", 417, TYPE_STR),
+    ("think_close", 418, TYPE_STR),
+    ("think_start", 419, TYPE_I64),
 ]
 
 
@@ -724,3 +794,83 @@ class ConfigSetters:
     def set_max_seconds(self, value: int):
         """Longest sound that is decoded."""
         return self._i64(P_MAX_SECONDS, value)
+
+    def set_think_tokens(self, value: int):
+        """Most tokens of thought, the closing marker and whatever is put in included; 0: none; -1: no limit. May change later (Session.configure)."""
+        return self._i64(P_THINK_TOKENS, value)
+
+    def set_think_least(self, value: int):
+        """Tokens of thought before which a close is held back. May change later (Session.configure)."""
+        return self._i64(P_THINK_LEAST, value)
+
+    def set_think_ms(self, value: int):
+        """Most milliseconds of thought; 0: none; -1: no limit. May change later (Session.configure)."""
+        return self._i64(P_THINK_MS, value)
+
+    def set_turn_ms(self, value: int):
+        """Milliseconds of a whole turn, prompt included: then PONDER_END_TIME; 0: no limit. May change later (Session.configure)."""
+        return self._i64(P_TURN_MS, value)
+
+    def set_answer_tokens(self, value: int):
+        """The thought closes early enough to leave so many tokens to the answer, in context, max_tokens and turn_ms. May change later (Session.configure)."""
+        return self._i64(P_ANSWER_TOKENS, value)
+
+    def set_think_scope(self, value: str):
+        """"turn" or "block": what think_tokens, think_least and think_ms are of. May change later (Session.configure)."""
+        return self._str(P_THINK_SCOPE, value)
+
+    def set_clock(self, value: str):
+        """"wall", "inside" (time spent in calls that drive the session), '' : wall in generate, inside in step. May change later (Session.configure)."""
+        return self._str(P_CLOCK, value)
+
+    def set_think_soft(self, value: int):
+        """Tokens before the end of the budget from which a thought closes as soon as the closing marker ranks high; -1: automatic; 0: off. May change later (Session.configure)."""
+        return self._i64(P_THINK_SOFT, value)
+
+    def set_think_rank(self, value: int):
+        """High: among so many most likely tokens. May change later (Session.configure)."""
+        return self._i64(P_THINK_RANK, value)
+
+    def set_think_grace(self, value: int):
+        """Tokens before the end of the budget from which it closes at the end of a sentence or line; -1: automatic; 0: off. May change later (Session.configure)."""
+        return self._i64(P_THINK_GRACE, value)
+
+    def set_think_message(self, value: str):
+        """Written at the end of a thought that was cut, if the budget has room for it. May change later (Session.configure)."""
+        return self._str(P_THINK_MESSAGE, value)
+
+    def set_think_continue(self, value: str):
+        """Adds words that take the place of a close that is held back; ''  forgets all. May change later (Session.configure)."""
+        return self._str(P_THINK_CONTINUE, value)
+
+    def set_think_exit(self, value: str):
+        """'' , "entropy" or "answer": leaves a thought early when the answer is certain. May change later (Session.configure)."""
+        return self._str(P_THINK_EXIT, value)
+
+    def set_think_exit_at(self, value: float):
+        """Entropy in nats below, or confidence 0..1 above which it is; negative: 0.2, 0.95. May change later (Session.configure)."""
+        return self._f64(P_THINK_EXIT_AT, value)
+
+    def set_think_patience(self, value: int):
+        """Probes in a row that must say so. May change later (Session.configure)."""
+        return self._i64(P_THINK_PATIENCE, value)
+
+    def set_think_interval(self, value: int):
+        """Tokens of thought between probes. May change later (Session.configure)."""
+        return self._i64(P_THINK_INTERVAL, value)
+
+    def set_think_probe_share(self, value: float):
+        """Most tokens that probes compute, as a share of the thought's. May change later (Session.configure)."""
+        return self._f64(P_THINK_PROBE_SHARE, value)
+
+    def set_think_open(self, value: str):
+        """Marker that opens a thought, where the model has none of its own. May change later (Session.configure)."""
+        return self._str(P_THINK_OPEN, value)
+
+    def set_think_close(self, value: str):
+        """Marker that closes it. May change later (Session.configure)."""
+        return self._str(P_THINK_CLOSE, value)
+
+    def set_think_start(self, value: int):
+        """1 opens a thought at the turn's beginning. May change later (Session.configure)."""
+        return self._i64(P_THINK_START, value)

@@ -1,0 +1,709 @@
+/* The thought budget of a session: lib/think decides, this knows the model's markers, the sequence and the parser. Closing tokens
+ * go in as ids, one by one, like tokens of the model's own; a probe is a try of the engine's. */
+#include "session/session.h"
+
+#include <stdio.h>
+
+enum { MOST_MARKER = 64, MOST_TRIAL = 8, MOST_TRIES = 16, MOST_FORBIDDEN = PN_MARKERS + PN_ENDS };
+
+/* ---- what the model's tokens are ------------------------------------------------------------------------- */
+
+static ponder_status tokenize(ponder_session *s, pn_phrase *p, const char *text, uint32_t flags)
+{
+    p->n = 0;
+    if (!*text) return PONDER_OK;
+    return pn_tokenize(s->model->core->tokenizer, text, strlen(text), flags, s->a, &p->ids, &p->n, &p->cap, &s->err);
+}
+
+static void free_phrase(ponder_session *s, pn_phrase *p)
+{
+    pn_free(s->a, p->ids, p->cap * sizeof *p->ids);
+    *p = (pn_phrase){0};
+}
+
+/* The id of a special token of that text; -1: there is none. */
+static int32_t special(const ponder_session *s, const char *name)
+{
+    const pn_tokenizer *t = s->model->core->tokenizer;
+    const int32_t id = t ? pn_tokenizer_find(t, name, strlen(name)) : -1;
+    return id >= 0 && pn_tokenizer_is_special(t, id) ? id : -1;
+}
+
+static bool muse(const ponder_session *s) { return pn_parser_kind_of(s->template) == PN_PARSER_MUSE; }
+static bool has_tools(const ponder_session *s) { return s->tools && pn_tools_count(s->tools) > 0; }
+
+typedef struct markers { const char *open, *close; } markers;
+
+/* The model's markers, or the host's; open NULL: none. */
+static markers markers_of(const ponder_session *s, const char *open, const char *close)
+{
+    const pn_parser_kind kind = pn_parser_kind_of(s->template);
+    if (kind == PN_PARSER_MUSE) {
+        const bool all = special(s, "<|eom|>") >= 0 && special(s, "<|start|>") >= 0 && special(s, "<|message|>") >= 0;
+        return all ? (markers){" to=self<|message|>", "<|eom|>"} : (markers){0};
+    }
+    if (*open && *close) return (markers){open, close};
+    const bool known = kind == PN_PARSER_THINK && special(s, "<think>") >= 0 && special(s, "</think>") >= 0;
+    return known ? (markers){"<think>", "</think>"} : (markers){0};
+}
+
+static ponder_status write_phrases(ponder_session *s, pn_thinking *t, markers m)
+{
+    char text[MOST_MARKER + 2];
+    const uint32_t f = PN_TOKENIZE_SPECIAL;
+    ponder_status st = tokenize(s, &t->closer, m.close, f);
+    t->closer_id = special(s, m.close);
+    t->opener_id = special(s, m.open);
+    snprintf(text, sizeof text, muse(s) ? "%s" : "%s\n", m.open);
+    if (st == PONDER_OK) st = tokenize(s, &t->opener, text, f);
+    if (st == PONDER_OK) st = tokenize(s, &t->behind, muse(s) ? "<|start|>assistant to=user<|message|>" : "\n\n", f);
+    if (st == PONDER_OK) st = tokenize(s, &t->role, muse(s) ? "<|start|>assistant" : "\n\n", f);
+    if (st == PONDER_OK) st = tokenize(s, &t->to_user, muse(s) ? " to=user<|message|>" : "", f);
+    if (st == PONDER_OK) st = tokenize(s, &t->line, t->closer_id < 0 ? "\n" : "", 0);
+    if (st == PONDER_OK) st = tokenize(s, &t->note, t->message, 0);
+    size_t most = PN_MAX(t->opener.n, t->note.n + t->line.n + t->closer.n + t->behind.n);
+    for (uint32_t i = 0; i < t->more.n && st == PONDER_OK; i++) {
+        st = tokenize(s, &t->words[i], t->more.s[i].p, 0);
+        most = PN_MAX(most, t->words[i].n);
+    }
+    if (st != PONDER_OK || most <= t->cap_queue) return st;
+    int32_t *queue = pn_grow(s->a, t->queue, t->cap_queue * sizeof *queue, most * sizeof *queue);
+    if (!queue) return pn_nomem(&s->err, most * sizeof *queue);
+    t->queue = queue;
+    t->cap_queue = (uint32_t)most;
+    return PONDER_OK;
+}
+
+/* ---- settings -------------------------------------------------------------------------------------------------- */
+
+static pn_think_limits read_limits(const ponder_config *c)
+{
+    const char *exit = pn_config_str(c, PONDER_P_THINK_EXIT);
+    const int64_t ms = pn_config_i64(c, PONDER_P_THINK_MS);
+    return (pn_think_limits){
+        .tokens = pn_config_i64(c, PONDER_P_THINK_TOKENS), .least = pn_config_i64(c, PONDER_P_THINK_LEAST), .think_us = ms < 0 ? -1 : ms * 1000,
+        .turn_us = (uint64_t)pn_config_i64(c, PONDER_P_TURN_MS) * 1000, .answer = (uint64_t)pn_config_i64(c, PONDER_P_ANSWER_TOKENS),
+        .block = strcmp(pn_config_str(c, PONDER_P_THINK_SCOPE), "block") == 0, .soft = pn_config_i64(c, PONDER_P_THINK_SOFT),
+        .grace = pn_config_i64(c, PONDER_P_THINK_GRACE), .rank = (uint32_t)pn_config_i64(c, PONDER_P_THINK_RANK),
+        .exit = !*exit ? PN_EXIT_NONE : *exit == 'e' ? PN_EXIT_ENTROPY : PN_EXIT_ANSWER, .exit_at = pn_config_f64(c, PONDER_P_THINK_EXIT_AT),
+        .patience = (uint32_t)pn_config_i64(c, PONDER_P_THINK_PATIENCE), .interval = (uint32_t)pn_config_i64(c, PONDER_P_THINK_INTERVAL),
+        .probe_share = pn_config_f64(c, PONDER_P_THINK_PROBE_SHARE),
+    };
+}
+
+/* Whether the host asked for anything that needs the model's thoughts to be marked; the first such parameter's name. */
+static const char *asks(const ponder_config *c)
+{
+    for (ponder_param id = PONDER_P_THINK_TOKENS; id <= PONDER_P_THINK_START; id++) {
+        const ponder_param_info *p = &pn_params[pn_param_index(id)];
+        if (id == PONDER_P_TURN_MS || id == PONDER_P_ANSWER_TOKENS || id == PONDER_P_CLOCK) continue;
+        const bool same = p->type == PONDER_TYPE_I64   ? pn_config_i64(c, id) == p->i64_default
+                          : p->type == PONDER_TYPE_F64 ? pn_config_f64(c, id) == p->f64_default
+                                                       : strcmp(pn_config_str(c, id), p->str_default) == 0;
+        if (!same) return p->name;
+    }
+    return c && c->more.n ? "think_continue" : NULL;
+}
+
+static ponder_status check(ponder_session *s, const ponder_config *c, const pn_think_limits *l, const char *open, const char *close)
+{
+    const char *asked = asks(c);
+    if (!*open != !*close) return pn_fail(&s->err, PONDER_E_ARGUMENT, "think_open and think_close go together");
+    if (strlen(open) > MOST_MARKER || strlen(close) > MOST_MARKER) return pn_fail(&s->err, PONDER_E_RANGE, "a marker of thoughts is longer than %d bytes", MOST_MARKER);
+    if (*open && muse(s)) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "think_open: the template \"muse\" has markers of its own");
+    if (asked && !markers_of(s, open, close).open)
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: nothing marks this model's thoughts; give think_open and think_close", asked);
+    if (asked && !s->model->core->tokenizer) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: the model has no tokenizer", asked);
+    if (l->tokens >= 0 && l->least > l->tokens)
+        return pn_fail(&s->err, PONDER_E_RANGE, "think_least: %lld is more than think_tokens: %lld", (long long)l->least, (long long)l->tokens);
+    return PONDER_OK;
+}
+
+static void free_settings(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    pn_phrase *const all[] = {&t->closer, &t->line, &t->behind, &t->role, &t->to_user, &t->opener, &t->note};
+    for (size_t i = 0; i < PN_COUNT(all); i++) free_phrase(s, all[i]);
+    for (size_t i = 0; i < PN_STRINGS; i++) free_phrase(s, &t->words[i]);
+    pn_strings_forget(&t->text, s->a);
+    pn_strings_forget(&t->more, s->a);
+    t->message = t->open = t->close = "";
+}
+
+static ponder_status keep_text(ponder_session *s, const char *text, const char **out)
+{
+    pn_strings *l = &s->think.text;
+    *out = "";
+    if (!*text) return PONDER_OK;
+    const ponder_status st = pn_strings_add(l, "", text, s->a, &s->err);
+    if (st == PONDER_OK) *out = l->s[l->n - 1].p;
+    return st;
+}
+
+static ponder_status take_texts(ponder_session *s, const char *message, const char *open, const char *close, const pn_strings *more)
+{
+    pn_thinking *t = &s->think;
+    free_settings(s);
+    ponder_status st = keep_text(s, message, &t->message);
+    if (st == PONDER_OK) st = keep_text(s, open, &t->open);
+    if (st == PONDER_OK) st = keep_text(s, close, &t->close);
+    if (st == PONDER_OK) st = pn_strings_copy(&t->more, more, s->a, &s->err);
+    const markers m = markers_of(s, t->open, t->close);
+    t->closer_id = t->opener_id = -1;
+    return st == PONDER_OK && m.open ? write_phrases(s, t, m) : st;
+}
+
+ponder_status pn_session_set_thinking(ponder_session *s, const ponder_config *c)
+{
+    static const pn_strings none = {.n = 0};
+    pn_thinking *t = &s->think;
+    const pn_think_limits l = read_limits(c);
+    const char *open = pn_config_str(c, PONDER_P_THINK_OPEN), *close = pn_config_str(c, PONDER_P_THINK_CLOSE);
+    const char *clock = pn_config_str(c, PONDER_P_CLOCK);
+    ponder_status st = check(s, c, &l, open, close);
+    if (st == PONDER_OK) st = take_texts(s, pn_config_str(c, PONDER_P_THINK_MESSAGE), open, close, c ? &c->more : &none);
+    if (st != PONDER_OK) return st;
+    t->limits = l;
+    t->start = pn_config_i64(c, PONDER_P_THINK_START) != 0;
+    t->on = pn_think_limited(&l);
+    t->clock = !*clock ? PN_CLOCK_CALL : *clock == 'w' ? PN_CLOCK_WALL : PN_CLOCK_INSIDE;
+    return PONDER_OK;
+}
+
+ponder_status pn_session_copy_thinking(ponder_session *to, const ponder_session *from)
+{
+    pn_thinking *t = &to->think;
+    const pn_thinking *f = &from->think;
+    t->limits = f->limits;
+    t->start = f->start;
+    t->on = f->on;
+    t->clock = f->clock;
+    return take_texts(to, f->message, f->open, f->close, &f->more);
+}
+
+void pn_session_forget_thinking(ponder_session *s)
+{
+    free_settings(s);
+    pn_free(s->a, s->think.queue, s->think.cap_queue * sizeof *s->think.queue);
+}
+
+/* ---- clocks ------------------------------------------------------------------------------------------------------- */
+
+static bool by_wall(const pn_thinking *t) { return t->clock == PN_CLOCK_CALL ? t->wall : t->clock == PN_CLOCK_WALL; }
+
+static pn_stamp stamp(const pn_thinking *t)
+{
+    const uint64_t now = pn_now_us();
+    return (pn_stamp){now, t->inside_us + (t->depth ? now - t->entered : 0)};
+}
+
+static uint64_t since(const pn_thinking *t, pn_stamp from)
+{
+    const pn_stamp now = stamp(t);
+    return by_wall(t) ? now.wall - from.wall : now.inside - from.inside;
+}
+
+void pn_session_enter(ponder_session *s, bool wall)
+{
+    pn_thinking *t = &s->think;
+    if (t->depth++) return;
+    t->wall = wall;
+    t->entered = pn_now_us();
+}
+
+void pn_session_leave(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    if (--t->depth == 0) t->inside_us += pn_now_us() - t->entered;
+}
+
+/* The time since the last look goes to the thought, if one is open. */
+static void count_time(pn_thinking *t)
+{
+    const pn_stamp now = stamp(t), then = t->counted;
+    t->counted = now;
+    if (!t->t.open) return;
+    const uint64_t us = by_wall(t) ? now.wall - then.wall : now.inside - then.inside;
+    t->t.used_us += us;
+    t->t.block_us += us;
+}
+
+uint64_t pn_session_until(ponder_session *s, uint64_t until)
+{
+    const pn_thinking *t = &s->think;
+    if (!t->limits.turn_us) return until;
+    const uint64_t gone = since(t, t->turn), left = t->limits.turn_us > gone ? t->limits.turn_us - gone : 0, end = pn_now_us() + left;
+    return until ? PN_MIN(until, end) : end;
+}
+
+bool pn_session_out_of_time(ponder_session *s)
+{
+    return s->think.limits.turn_us && since(&s->think, s->think.turn) >= s->think.limits.turn_us;
+}
+
+/* ---- the state ------------------------------------------------------------------------------------------------------ */
+
+void pn_session_begin_thinking(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    atomic_store(&t->close_now, false);
+    t->n_queue = t->queued = 0;
+    t->turn = t->counted = stamp(t);
+}
+
+static uint64_t left_of(const ponder_session *s)
+{
+    const uint64_t context = pn_sequence_limit(s->seq) - pn_sequence_count(s->seq);
+    return s->max_tokens ? PN_MIN(context, s->max_tokens - PN_MIN(s->max_tokens, s->output_tokens)) : context;
+}
+
+static const pn_phrase *behind(const ponder_session *s) { return has_tools(s) ? &s->think.role : &s->think.behind; }
+
+static pn_think_cost cost(const ponder_session *s)
+{
+    const pn_thinking *t = &s->think;
+    pn_think_cost c = {.closer = (uint32_t)(t->line.n + t->closer.n), .behind = (uint32_t)behind(s)->n, .message = (uint32_t)t->note.n,
+                       .left = left_of(s)};
+    if (t->limits.turn_us) c.turn_us = since(t, t->turn);
+    if (t->limits.turn_us || t->limits.think_us >= 0) c.step_us = pn_engine_measured(s->model->engine).decode_us;
+    return c;
+}
+
+static bool may_open(const ponder_session *s)
+{
+    if (s->think.t.over) return false;
+    if (!s->think.on) return true;
+    const pn_think_cost c = cost(s);
+    return pn_think_may_open(&s->think.limits, &s->think.t, &c);
+}
+
+bool pn_session_renders_no_thought(const ponder_session *s)
+{
+    const pn_think_limits *l = &s->think.limits;
+    const int64_t least = (int64_t)(s->think.line.n + s->think.closer.n) + 1;
+    return l->think_us == 0 || (l->tokens >= 0 && l->tokens < least);
+}
+
+/* The text of a token, "" of a control token. */
+static pn_str text_of(const ponder_session *s, int32_t token)
+{
+    const pn_tokenizer *t = s->model->core->tokenizer;
+    size_t n;
+    if (!t || pn_tokenizer_is_control(t, token)) return (pn_str){"", 0};
+    const char *p = pn_tokenizer_bytes(t, token, &n);
+    return (pn_str){p, n};
+}
+
+static bool is_end(const ponder_session *s, int32_t token)
+{
+    const pn_core *c = s->model->core;
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        if (c->ends[i] == token) return true;
+    return false;
+}
+
+static bool is_marker(const ponder_session *s, int32_t token)
+{
+    for (uint32_t i = 0; i < s->n_markers; i++)
+        if (s->marker[i] == token) return true;
+    return false;
+}
+
+static void count(ponder_session *s, int32_t token, pn_place before, pn_place after, bool counts)
+{
+    pn_thought *t = &s->think.t;
+    const bool was = before.channel == PN_CHANNEL_THOUGHT, is = after.channel == PN_CHANNEL_THOUGHT;
+    const pn_str text = text_of(s, token);
+    pn_thought_token(t, was && counts, is, was && is && after.since == 0 && before.since > 0, text.p, text.n);
+    const bool said = (after.channel == PN_CHANNEL_ANSWER && after.since > 0) || after.channel == PN_CHANNEL_CALL || after.channel == PN_CHANNEL_ARGUMENT;
+    if (said) t->owed = false;
+}
+
+/* What may follow changes with every token. */
+static void look_ahead(ponder_session *s, pn_place at)
+{
+    pn_thinking *t = &s->think;
+    if (!t->on && !t->t.over) return;
+    if (muse(s) && at.channel == PN_CHANNEL_HEADER && at.since == 0) t->quiet = !may_open(s);
+    if (!muse(s)) pn_parser_forbid_thoughts(s->parser, !t->t.open && !may_open(s));
+}
+
+void pn_session_recount_thought(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    const pn_thought kept = t->t;
+    pn_thought_begin(&t->t);
+    const uint32_t n = pn_sequence_count(s->seq);
+    const bool new_turn = n != t->said_to || n <= t->said_at || s->ended;
+    t->quiet = t->resync = false;
+    t->strays = 0;
+    if (new_turn) {
+        t->said_at = t->said_to = n;
+        return;
+    }
+    t->t.used_us = kept.used_us; /* spent is spent, also where the tokens were taken back */
+    t->t.block_us = kept.block_us;
+    t->t.injected = kept.injected;
+    t->t.probes = kept.probes;
+    t->t.probe_tokens = kept.probe_tokens;
+    t->t.over = kept.over && n >= kept.over_at;
+    t->t.over_at = kept.over_at;
+    t->t.escaped = t->t.over && kept.escaped;
+    t->t.why = t->t.over ? kept.why : PONDER_THOUGHT_NONE;
+}
+
+void pn_session_counted(ponder_session *s, int32_t token, uint32_t at, pn_place before)
+{
+    pn_thinking *t = &s->think;
+    const pn_place after = pn_parser_place(s->parser);
+    const bool over = t->t.over;
+    const int32_t why = t->t.why;
+    if (at < t->said_at) {
+        /* The prompt's: it may leave a thought open, but none of it counts. */
+        if (at + 1 == t->said_at && after.channel == PN_CHANNEL_THOUGHT) pn_thought_token(&t->t, false, true, true, "", 0);
+        return;
+    }
+    count(s, token, before, after, true);
+    if (over) t->t.why = why;
+}
+
+ponder_status pn_session_prepare_thinking(ponder_session *s, uint32_t prompt)
+{
+    pn_thinking *t = &s->think;
+    if (!s->parser) return PONDER_OK;
+    const pn_place at = pn_parser_place(s->parser);
+    if (pn_parser_kind_of(s->template) == PN_PARSER_LLAMA3_1 && *t->open && has_tools(s))
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "think_open: this template's calls cannot be told from thoughts");
+    t->strays = pn_parser_strays(s->parser);
+    if (at.channel == PN_CHANNEL_THOUGHT && !t->t.open) pn_thought_token(&t->t, false, true, true, "", 0);
+    if (!t->on) return PONDER_OK;
+    const pn_think_limits *l = &t->limits;
+    const uint32_t closer = (uint32_t)(t->line.n + t->closer.n);
+    if (t->t.open && t->t.used == 0 && l->tokens >= 0 && l->tokens < closer)
+        return pn_fail(&s->err, PONDER_E_RANGE, "think_tokens: the prompt has opened a thought, and closing it takes %u tokens", closer);
+    const pn_engine_speed v = pn_engine_measured(s->model->engine);
+    const uint64_t need = (prompt * v.prefill_ns + (l->answer + 1) * v.decode_us * 1000) / 1000;
+    if (l->turn_us && v.prefill_ns && v.decode_us && need > l->turn_us)
+        return pn_fail(&s->err, PONDER_E_RANGE, "turn_ms: %llu ms; the prompt's %u tokens and the answer's reserve are estimated to take %llu ms",
+                       (unsigned long long)(l->turn_us / 1000), prompt, (unsigned long long)(need + 999) / 1000);
+    if (l->exit != PN_EXIT_NONE) s->think.probing = false;
+    look_ahead(s, at);
+    t->quiet = muse(s) && at.channel == PN_CHANNEL_HEADER && !may_open(s);
+    return PONDER_OK;
+}
+
+void pn_session_took(ponder_session *s, int32_t token, pn_place before, bool ours)
+{
+    pn_thinking *t = &s->think;
+    t->said_to = pn_sequence_count(s->seq);
+    t->t.injected += ours;
+    count_time(t);
+    if (!s->parser) return;
+    const pn_place after = pn_parser_place(s->parser);
+    count(s, token, before, after, true);
+    const bool closed = before.channel == PN_CHANNEL_THOUGHT && after.channel != PN_CHANNEL_THOUGHT;
+    if (closed && t->t.closing) {
+        t->t.over = t->t.over || t->t.closing == PONDER_THOUGHT_CALLER || (!t->limits.block && t->t.closing != PONDER_THOUGHT_NATURAL);
+        t->t.over_at = t->said_to;
+        t->t.closing = 0;
+    }
+    if (ours) t->resync = true;
+    const uint64_t strays = pn_parser_strays(s->parser);
+    if (strays > t->strays && t->t.over) t->t.escaped = true;
+    t->strays = strays;
+    look_ahead(s, after);
+}
+
+void pn_session_read_thought(const ponder_session *s, ponder_thought *out)
+{
+    const pn_thought *t = &s->think.t;
+    *out = (ponder_thought){.size = sizeof *out, .why = t->open ? PONDER_THOUGHT_OPEN : t->why, .escaped = t->escaped, .tokens = t->used,
+                            .us = t->used_us, .blocks = t->blocks, .injected = t->injected, .probes = t->probes, .probe_tokens = t->probe_tokens};
+}
+
+/* ---- writing -------------------------------------------------------------------------------------------------------- */
+
+bool pn_session_queued(ponder_session *s, int32_t *token)
+{
+    pn_thinking *t = &s->think;
+    if (t->queued == t->n_queue) return false;
+    *token = t->queue[t->queued++];
+    return true;
+}
+
+static void put(pn_thinking *t, const int32_t *ids, size_t n)
+{
+    if (t->queued == t->n_queue) t->queued = t->n_queue = 0;
+    if (n) memcpy(t->queue + t->n_queue, ids, n * sizeof *ids);
+    t->n_queue += (uint32_t)n;
+}
+
+/* Tokens of the closing marker that stand there already: a turn may have been cut in the middle of it. */
+static size_t closer_begun(const ponder_session *s)
+{
+    const pn_phrase *c = &s->think.closer;
+    const uint32_t n = pn_sequence_count(s->seq);
+    const int32_t *ids = pn_sequence_ids(s->seq);
+    for (size_t k = PN_MIN(c->n - 1, (size_t)s->think.t.block); k > 0; k--)
+        if (memcmp(ids + n - k, c->ids, k * sizeof *ids) == 0) return k;
+    return 0;
+}
+
+static void close_thought(ponder_session *s, int32_t why, const pn_think_room *room)
+{
+    pn_thinking *t = &s->think;
+    const bool cut = why == PONDER_THOUGHT_CAP || why == PONDER_THOUGHT_TIME || why == PONDER_THOUGHT_CALLER;
+    const size_t begun = closer_begun(s);
+    t->t.closing = why;
+    if (cut && room->message && !begun) put(t, t->note.ids, t->note.n);
+    if (!begun && (pn_parser_undecided(s->parser) || (cut && room->message))) put(t, t->line.ids, t->line.n);
+    put(t, t->closer.ids + begun, t->closer.n - begun);
+    put(t, behind(s)->ids, behind(s)->n);
+}
+
+ponder_status pn_session_before_step(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    if (!s->parser || !t->closer.n) return PONDER_OK;
+    if (atomic_exchange(&t->close_now, false)) {
+        t->t.over = true;
+        t->t.over_at = pn_sequence_count(s->seq);
+        look_ahead(s, pn_parser_place(s->parser));
+    }
+    if (!t->t.open || (!t->on && !t->t.over)) return PONDER_OK;
+    count_time(t);
+    const pn_think_cost c = cost(s);
+    const pn_think_room r = pn_think_room_of(&t->limits, &t->t, &c, false);
+    if (t->t.over) close_thought(s, PONDER_THOUGHT_CALLER, &r);
+    else if (r.until_cut <= 0) close_thought(s, r.by_time ? PONDER_THOUGHT_TIME : PONDER_THOUGHT_CAP, &r);
+    return PONDER_OK;
+}
+
+/* The turn has just begun: nothing of it is the model's yet. */
+static bool at_beginning(const ponder_session *s)
+{
+    return pn_sequence_count(s->seq) == s->think.said_at && pn_parser_place(s->parser).since == 0;
+}
+
+static float bias_of(const ponder_session *s, int32_t token)
+{
+    for (uint32_t i = 0; i < s->n_bias; i++)
+        if (s->bias[i].token == token) return s->bias[i].bias;
+    return 0;
+}
+
+static ponder_status begin_probe(ponder_session *s, bool *began);
+
+ponder_status pn_session_before_sample(ponder_session *s)
+{
+    pn_thinking *t = &s->think;
+    if (!s->parser || !t->closer.n || !(t->on || t->start || t->t.over)) return PONDER_OK;
+    if (!t->t.open) {
+        if (!at_beginning(s)) return PONDER_OK;
+        const bool header = pn_parser_channel(s->parser) == PN_CHANNEL_HEADER || !muse(s);
+        if (t->start && header && may_open(s)) put(t, t->opener.ids, t->opener.n);
+        else if (t->quiet && muse(s) && !has_tools(s)) put(t, t->to_user.ids, t->to_user.n);
+        return PONDER_OK;
+    }
+    const pn_think_cost c = cost(s);
+    const pn_think_room r = pn_think_room_of(&t->limits, &t->t, &c, false);
+    if (pn_think_in_soft(&t->limits, &t->t, &r)) {
+        const int32_t id = t->closer.ids[0];
+        if (pn_think_rank(pn_sequence_logits(s->seq), s->sampler.vocab, id, bias_of(s, id)) < t->limits.rank) {
+            close_thought(s, PONDER_THOUGHT_SOFT, &r);
+            return PONDER_OK;
+        }
+    }
+    bool began;
+    return begin_probe(s, &began);
+}
+
+/* ---- what may be sampled ----------------------------------------------------------------------------------------------- */
+
+static uint32_t add_id(int32_t *list, uint32_t n, int32_t id)
+{
+    if (id >= 0 && n < MOST_FORBIDDEN) list[n++] = id;
+    return n;
+}
+
+static uint32_t forbidden(const ponder_session *s, int32_t list[MOST_FORBIDDEN])
+{
+    const pn_thinking *t = &s->think;
+    const pn_place at = pn_parser_place(s->parser);
+    const bool header = at.channel == PN_CHANNEL_HEADER, bare = at.channel == PN_CHANNEL_ANSWER && at.since == 0;
+    uint32_t n = 0;
+    if (at.channel == PN_CHANNEL_THOUGHT || at.channel == PN_CHANNEL_ENDED) return 0;
+    if (!may_open(s) && !(header && muse(s))) n = add_id(list, n, muse(s) ? special(s, "<|message|>") : t->opener_id);
+    if (!t->t.owed || !(header || bare || at.channel == PN_CHANNEL_COMMENTARY)) return n;
+    for (uint32_t i = 0; i < s->model->core->n_ends; i++) n = add_id(list, n, s->model->core->ends[i]);
+    if (bare) n = add_id(list, n, muse(s) ? special(s, "<|eom|>") : special(s, "<|im_start|>"));
+    if (bare && muse(s)) n = add_id(list, n, special(s, "<|start|>"));
+    return n;
+}
+
+static ponder_status own_mask(ponder_session *s, const uint32_t **mask)
+{
+    const size_t words = (s->sampler.vocab + 31) / 32;
+    if (!s->mask && !(s->mask = pn_zalloc_array(s->a, words, sizeof *s->mask))) return pn_nomem(&s->err, words * sizeof *s->mask);
+    if (!*mask) memset(s->mask, 0xff, words * sizeof *s->mask);
+    *mask = s->mask;
+    return PONDER_OK;
+}
+
+ponder_status pn_session_allowed(ponder_session *s, const uint32_t **mask)
+{
+    int32_t list[MOST_FORBIDDEN];
+    ponder_status st = pn_session_mask(s, mask);
+    if (st != PONDER_OK || !s->parser || !(s->think.on || s->think.t.over)) return st;
+    const uint32_t n = forbidden(s, list);
+    if (n == 0) return PONDER_OK;
+    if ((st = own_mask(s, mask)) != PONDER_OK) return st;
+    for (uint32_t i = 0; i < n; i++)
+        if ((uint32_t)list[i] < s->sampler.vocab) s->mask[list[i] / 32] &= ~(UINT32_C(1) << list[i] % 32);
+    return PONDER_OK;
+}
+
+static int32_t pick(ponder_session *s, const uint32_t *mask)
+{
+    const uint32_t n = pn_sequence_count(s->seq);
+    return pn_sampler_pick(&s->sampler, &s->sampling, pn_sequence_logits(s->seq), pn_sequence_ids(s->seq), n, s->bias, s->n_bias, mask, n);
+}
+
+/* A token that would end the thought. */
+static bool would_close(const ponder_session *s, int32_t token)
+{
+    if (is_marker(s, token) || is_end(s, token)) return true;
+    const pn_str text = text_of(s, token);
+    return s->think.closer_id < 0 && pn_parser_would_close(s->parser, text.p, text.n);
+}
+
+/* In the place of a close that comes too soon: words of the host's, or the next best token. */
+static ponder_status hold_back(ponder_session *s, int32_t *token, const uint32_t *mask, const pn_think_room *room)
+{
+    pn_thinking *t = &s->think;
+    const pn_phrase *w = t->more.n ? &t->words[pn_think_choice(s->sampling.seed, pn_sequence_count(s->seq), t->more.n)] : NULL;
+    if (w && w->n && (int64_t)w->n <= room->tokens) {
+        put(t, w->ids, w->n);
+        *token = -1;
+        return PONDER_OK;
+    }
+    ponder_status st = own_mask(s, &mask);
+    for (uint32_t i = 0; i < s->n_markers && st == PONDER_OK; i++) s->mask[s->marker[i] / 32] &= ~(UINT32_C(1) << s->marker[i] % 32);
+    for (uint32_t i = 0; i < s->model->core->n_ends && st == PONDER_OK; i++) {
+        const uint32_t id = (uint32_t)s->model->core->ends[i];
+        if (id < s->sampler.vocab) s->mask[id / 32] &= ~(UINT32_C(1) << id % 32);
+    }
+    for (int i = 0; i < MOST_TRIES && st == PONDER_OK && would_close(s, *token); i++) {
+        s->mask[*token / 32] &= ~(UINT32_C(1) << *token % 32);
+        *token = pick(s, mask);
+    }
+    return st;
+}
+
+/* Whether the thought would end in a part of a character that the room does not allow to be finished. */
+static bool breaks_character(const pn_thinking *t, pn_str text, const pn_think_room *room)
+{
+    char tail[8];
+    const size_t more = PN_MIN(text.n, (size_t)4), old = PN_MIN((size_t)t->t.n_tail, (size_t)4);
+    memcpy(tail, t->t.tail + t->t.n_tail - old, old);
+    if (more) memcpy(tail + old, text.p + text.n - more, more);
+    const uint32_t lacks = pn_think_unfinished(tail, old + more);
+    return lacks > 0 && room->until_cut != INT64_MAX && (int64_t)lacks > room->until_cut - 1;
+}
+
+static void note_escape(ponder_session *s, int32_t token)
+{
+    const pn_thinking *t = &s->think;
+    const int32_t id = muse(s) ? special(s, "<|message|>") : t->opener_id;
+    if (!t->t.over || id < 0 || t->t.escaped || pn_parser_channel(s->parser) != PN_CHANNEL_ANSWER) return;
+    const float *x = pn_sequence_logits(s->seq);
+    s->think.t.escaped = x[id] > x[token];
+}
+
+ponder_status pn_session_judge(ponder_session *s, int32_t *token, const uint32_t *mask)
+{
+    pn_thinking *t = &s->think;
+    if (!s->parser || !t->closer.n || !(t->on || t->t.over)) return PONDER_OK;
+    if (!t->t.open) {
+        note_escape(s, *token);
+        return PONDER_OK;
+    }
+    const pn_think_cost c = cost(s);
+    const pn_think_room r = pn_think_room_of(&t->limits, &t->t, &c, false);
+    const bool closes = would_close(s, *token);
+    if (closes && pn_think_held_back(&t->limits, &t->t)) return hold_back(s, token, mask, &r);
+    const pn_str text = text_of(s, *token);
+    int32_t why = 0;
+    if (is_end(s, *token)) why = PONDER_THOUGHT_NATURAL;
+    else if (closes) return PONDER_OK;
+    else if (pn_think_in_grace(&t->limits, &t->t, &r) && pn_think_boundary(t->t.tail, t->t.n_tail, text.p, text.n)) why = PONDER_THOUGHT_SOFT;
+    else if (breaks_character(t, text, &r)) why = r.by_time ? PONDER_THOUGHT_TIME : PONDER_THOUGHT_CAP;
+    if (!why) return PONDER_OK;
+    close_thought(s, why, &r);
+    *token = -1;
+    return PONDER_OK;
+}
+
+/* ---- probes ------------------------------------------------------------------------------------------------------------- */
+
+/* The close and the answer's beginning are appended as a try. */
+static ponder_status begin_probe(ponder_session *s, bool *began)
+{
+    pn_thinking *t = &s->think;
+    const uint32_t n = (uint32_t)(t->closer.n + t->behind.n), most = n + (t->limits.exit == PN_EXIT_ANSWER ? MOST_TRIAL - 1 : 0);
+    *began = pn_think_probe_due(&t->limits, &t->t, most) && most <= pn_engine_try_most(s->model->engine) &&
+             most <= pn_sequence_limit(s->seq) - pn_sequence_count(s->seq);
+    if (!*began) return PONDER_OK;
+    ponder_status st = pn_sequence_hold(s->seq, &s->err);
+    if (st != PONDER_OK) return st;
+    t->probing = true;
+    t->trial = 0;
+    t->trial_sum = 0;
+    st = pn_sequence_append(s->seq, t->closer.ids, t->closer.n, &s->err);
+    return st == PONDER_OK ? pn_sequence_append(s->seq, t->behind.ids, t->behind.n, &s->err) : st;
+}
+
+void pn_session_end_probe(ponder_session *s)
+{
+    if (!s->think.probing) return;
+    pn_sequence_return(s->seq);
+    s->think.probing = false;
+}
+
+static int32_t best(const float *x, uint32_t n)
+{
+    uint32_t b = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (x[i] > x[b]) b = i;
+    return (int32_t)b;
+}
+
+/* The trial answer's next token; *done: it has ended. */
+static ponder_status try_answer(ponder_session *s, bool *done)
+{
+    pn_thinking *t = &s->think;
+    const float *x = pn_sequence_logits(s->seq);
+    const int32_t id = best(x, s->sampler.vocab);
+    t->trial_sum += (double)pn_sampler_logprob(&s->sampler, x, id);
+    *done = ++t->trial == MOST_TRIAL || is_end(s, id) || is_marker(s, id);
+    return *done ? PONDER_OK : pn_sequence_append(s->seq, &id, 1, &s->err);
+}
+
+ponder_status pn_session_probe(ponder_session *s, uint64_t until)
+{
+    pn_thinking *t = &s->think;
+    bool done = true;
+    ponder_status st = pn_sequence_advance(s->seq, until, &s->err);
+    if (st != PONDER_OK) return st;
+    double said = 0;
+    if (t->limits.exit == PN_EXIT_ANSWER) st = try_answer(s, &done);
+    else said = pn_sampler_entropy(&s->sampler, pn_sequence_logits(s->seq));
+    if (st != PONDER_OK || !done) return st;
+    if (t->limits.exit == PN_EXIT_ANSWER) said = t->trial_sum / t->trial;
+    const uint32_t computed = pn_sequence_count(s->seq) - pn_sequence_held(s->seq);
+    pn_session_end_probe(s);
+    if (!pn_think_probed(&t->limits, &t->t, said, computed)) return PONDER_OK;
+    const pn_think_room none = {0};
+    close_thought(s, PONDER_THOUGHT_CONFIDENT, &none);
+    return PONDER_OK;
+}
