@@ -189,9 +189,10 @@ typedef struct pn_listening pn_listening; /* listen.c: a sound that is still bei
 
 enum { PN_BIASES = 1024, PN_MARKERS = 24 };
 
+/* Ids among those of pn_thinking.ids. */
 typedef struct pn_phrase {
-    int32_t *ids;
-    size_t n, cap;
+    const int32_t *ids;
+    size_t at, n;
 } pn_phrase;
 
 /* A time on both clocks. */
@@ -210,6 +211,8 @@ typedef struct pn_thinking {
     pn_strings more;
     const char *message, *open, *close; /* in `text`, or "" */
     /* what they are in this model's tokens */
+    int32_t *ids;
+    size_t n_ids, cap_ids;
     pn_phrase closer, line, behind, role, to_user, opener, note; /* note: the message */
     pn_phrase words[PN_STRINGS];
     int32_t closer_id, opener_id; /* where the markers are tokens; else -1 */

@@ -10,15 +10,12 @@ enum { MOST_MARKER = 64, MOST_TRIAL = 8, MOST_TRIES = 16, MOST_FORBIDDEN = PN_MA
 
 static ponder_status tokenize(ponder_session *s, pn_phrase *p, const char *text, uint32_t flags)
 {
-    p->n = 0;
+    pn_thinking *t = &s->think;
+    *p = (pn_phrase){.at = t->n_ids};
     if (!*text) return PONDER_OK;
-    return pn_tokenize(s->model->core->tokenizer, text, strlen(text), flags, s->a, &p->ids, &p->n, &p->cap, &s->err);
-}
-
-static void free_phrase(ponder_session *s, pn_phrase *p)
-{
-    pn_free(s->a, p->ids, p->cap * sizeof *p->ids);
-    *p = (pn_phrase){0};
+    ponder_status st = pn_tokenize(s->model->core->tokenizer, text, strlen(text), flags, s->a, &t->ids, &t->n_ids, &t->cap_ids, &s->err);
+    p->n = t->n_ids - p->at;
+    return st;
 }
 
 /* The id of a special token of that text; -1: there is none. */
@@ -66,7 +63,11 @@ static ponder_status write_phrases(ponder_session *s, pn_thinking *t, markers m)
         st = tokenize(s, &t->words[i], t->more.s[i].p, 0);
         most = PN_MAX(most, t->words[i].n);
     }
-    if (st != PONDER_OK || most <= t->cap_queue) return st;
+    if (st != PONDER_OK) return st;
+    pn_phrase *const all[] = {&t->closer, &t->line, &t->behind, &t->role, &t->to_user, &t->opener, &t->note};
+    for (size_t i = 0; i < PN_COUNT(all); i++) all[i]->ids = t->ids + all[i]->at;
+    for (uint32_t i = 0; i < t->more.n; i++) t->words[i].ids = t->ids + t->words[i].at;
+    if (most <= t->cap_queue) return st;
     int32_t *queue = pn_grow(s->a, t->queue, t->cap_queue * sizeof *queue, most * sizeof *queue);
     if (!queue) return pn_nomem(&s->err, most * sizeof *queue);
     t->queue = queue;
@@ -119,12 +120,11 @@ static ponder_status check(ponder_session *s, const ponder_config *c, const pn_t
     return PONDER_OK;
 }
 
-static void free_settings(ponder_session *s)
+static void forget_texts(ponder_session *s)
 {
     pn_thinking *t = &s->think;
-    pn_phrase *const all[] = {&t->closer, &t->line, &t->behind, &t->role, &t->to_user, &t->opener, &t->note};
-    for (size_t i = 0; i < PN_COUNT(all); i++) free_phrase(s, all[i]);
-    for (size_t i = 0; i < PN_STRINGS; i++) free_phrase(s, &t->words[i]);
+    t->n_ids = 0;
+    t->closer = (pn_phrase){0};
     pn_strings_forget(&t->text, s->a);
     pn_strings_forget(&t->more, s->a);
     t->message = t->open = t->close = "";
@@ -143,7 +143,7 @@ static ponder_status keep_text(ponder_session *s, const char *text, const char *
 static ponder_status take_texts(ponder_session *s, const char *message, const char *open, const char *close, const pn_strings *more)
 {
     pn_thinking *t = &s->think;
-    free_settings(s);
+    forget_texts(s);
     ponder_status st = keep_text(s, message, &t->message);
     if (st == PONDER_OK) st = keep_text(s, open, &t->open);
     if (st == PONDER_OK) st = keep_text(s, close, &t->close);
@@ -183,7 +183,8 @@ ponder_status pn_session_copy_thinking(ponder_session *to, const ponder_session 
 
 void pn_session_forget_thinking(ponder_session *s)
 {
-    free_settings(s);
+    forget_texts(s);
+    pn_free(s->a, s->think.ids, s->think.cap_ids * sizeof *s->think.ids);
     pn_free(s->a, s->think.queue, s->think.cap_queue * sizeof *s->think.queue);
 }
 
