@@ -123,7 +123,7 @@ void pn_task_free(pn_task *t);
 /* ---- saved states: a header, ids, pages, checksum ------------------------------------------------------- */
 /* user: a number of the caller's that comes back with the state. A failed load leaves the sequence as it was, unless it is
  * PONDER_E_MISMATCH for a larger step, or PONDER_E_NOMEM for rows: then it is empty. */
-ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t user, pn_buf *out, ponder_error *err);
-ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err);
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint64_t user, pn_buf *out, ponder_error *err);
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint64_t *user, ponder_error *err);
 
 #endif

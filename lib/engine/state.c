@@ -1,13 +1,14 @@
 /* Saved states: header, ids, logits, pages of each group, rows, checksum. Machine byte order, named in the header. */
 #include "engine/internal.h"
 
-enum { STATE_VERSION = 1, STATE_ORDER = 0x01020304, FLAG_LOGITS = 1, FLAG_ROWS = 2 };
+enum { STATE_VERSION = 2, STATE_ORDER = 0x01020304, FLAG_LOGITS = 1, FLAG_ROWS = 2 };
 
 typedef struct header {
     char magic[8];            /* "PONDERST" */
     uint32_t version, order, kv_type, page_keys;
     uint64_t model_hash, page_bytes[PN_GROUPS];
-    uint32_t vocab, n, past, mark, flags, pages[PN_GROUPS], user;
+    uint32_t vocab, n, past, mark, flags, pages[PN_GROUPS], unused;
+    uint64_t user;
 } header;
 
 static const char magic[8] = {'P', 'O', 'N', 'D', 'E', 'R', 'S', 'T'};
@@ -39,7 +40,7 @@ static void put_pages(const pn_sequence *s, int g, pn_buf *out)
     }
 }
 
-ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint32_t user, pn_buf *out, ponder_error *err)
+ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint64_t user, pn_buf *out, ponder_error *err)
 {
     pn_engine *e = s->e;
     pthread_mutex_lock(&e->mutex);
@@ -198,7 +199,7 @@ static ponder_status take_rows(pn_sequence *s, const parts *p, ponder_error *err
     return st;
 }
 
-ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint32_t *user, ponder_error *err)
+ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *bytes, size_t n, uint64_t *user, ponder_error *err)
 {
     header h;
     parts p = {0};

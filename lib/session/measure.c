@@ -4,7 +4,8 @@
 #include <math.h>
 
 enum { SCORE_ROWS = 16 };
-enum { SAVED_OPEN = 1, SAVED_ENDED = 2, SAVED_TURN_SHIFT = 2 }; /* above the flags: where the turn began */
+enum { SAVED_OPEN = 1, SAVED_ENDED = 2, SAVED_TURN_SHIFT = 2, SAVED_SAID_SHIFT = 32 }; /* above the flags: where the turn, and what the
+    model said of it, began */
 
 /* Everything before is in the store, so that what is computed next is exactly the new ids. A cancel of before this call
  * met no turn and counts for nothing. */
@@ -121,21 +122,25 @@ ponder_status pn_session_embed(ponder_session *s, const char *text, size_t n, fl
 ponder_status pn_session_save(ponder_session *s, pn_buf *out)
 {
     ponder_status st = pn_session_render(s, true);
-    uint32_t flags = (s->open_turn ? SAVED_OPEN : 0) | (s->ended ? SAVED_ENDED : 0) | s->turn_at << SAVED_TURN_SHIFT;
+    const bool said = s->think.said_to == pn_sequence_count(s->seq); /* the last token is the model's */
+    uint64_t flags = (s->open_turn ? SAVED_OPEN : 0) | (s->ended ? SAVED_ENDED : 0) | s->turn_at << SAVED_TURN_SHIFT;
+    flags |= (uint64_t)(said ? s->think.said_at : pn_sequence_count(s->seq)) << SAVED_SAID_SHIFT;
     return st == PONDER_OK ? pn_sequence_save(s->seq, s->model->core->hash, flags, out, &s->err) : st;
 }
 
 ponder_status pn_session_load(ponder_session *s, const void *bytes, size_t n)
 {
-    uint32_t flags = 0;
+    uint64_t flags = 0;
     pn_session_end_probe(s);
     ponder_status st = pn_sequence_load(s->seq, s->model->core->hash, bytes, n, &flags, &s->err);
     if (st != PONDER_OK) return st;
     pn_session_drop_turn(s);
     pn_session_forget_pending(s);
-    s->turn_at = flags >> SAVED_TURN_SHIFT;
+    s->turn_at = (uint32_t)flags >> SAVED_TURN_SHIFT;
     s->open_turn = flags & SAVED_OPEN;
     s->ended = flags & SAVED_ENDED;
-    s->think.said_at = s->think.said_to = pn_sequence_count(s->seq);
+    s->think.said_to = pn_sequence_count(s->seq);
+    s->think.said_at = (uint32_t)PN_MIN(flags >> SAVED_SAID_SHIFT, (uint64_t)s->think.said_to);
+    pn_thought_begin(&s->think.t);
     return PONDER_OK;
 }

@@ -215,7 +215,7 @@ typedef struct pn_thinking {
     size_t n_ids, cap_ids;
     pn_phrase closer, line, behind, role, to_user, opener, note; /* note: the message */
     pn_phrase words[PN_STRINGS];
-    int32_t closer_id, opener_id; /* where the markers are tokens; else -1 */
+    int32_t closer_id, opener_id, end_id; /* where the markers are tokens; else -1 */
     int32_t *queue;           /* tokens to be written next */
     uint32_t n_queue, queued, cap_queue;
     /* state */

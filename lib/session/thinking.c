@@ -51,6 +51,7 @@ static ponder_status write_phrases(ponder_session *s, pn_thinking *t, markers m)
     ponder_status st = tokenize(s, &t->closer, m.close, f);
     t->closer_id = special(s, m.close);
     t->opener_id = special(s, m.open);
+    t->end_id = special(s, pn_template_turn_end(s->template).p);
     snprintf(text, sizeof text, muse(s) ? "%s" : "%s\n", m.open);
     if (st == PONDER_OK) st = tokenize(s, &t->opener, text, f);
     if (st == PONDER_OK) st = tokenize(s, &t->behind, muse(s) ? "<|start|>assistant to=user<|message|>" : "\n\n", f);
@@ -149,7 +150,7 @@ static ponder_status take_texts(ponder_session *s, const char *message, const ch
     if (st == PONDER_OK) st = keep_text(s, close, &t->close);
     if (st == PONDER_OK) st = pn_strings_copy(&t->more, more, s->a, &s->err);
     const markers m = markers_of(s, t->open, t->close);
-    t->closer_id = t->opener_id = -1;
+    t->closer_id = t->opener_id = t->end_id = -1;
     return st == PONDER_OK && m.open ? write_phrases(s, t, m) : st;
 }
 
@@ -295,12 +296,13 @@ static pn_str text_of(const ponder_session *s, int32_t token)
     return (pn_str){p, n};
 }
 
+/* The model's end tokens, and the template's, which not every file names among them. */
 static bool is_end(const ponder_session *s, int32_t token)
 {
     const pn_core *c = s->model->core;
     for (uint32_t i = 0; i < c->n_ends; i++)
         if (c->ends[i] == token) return true;
-    return false;
+    return token == s->think.end_id;
 }
 
 static bool is_marker(const ponder_session *s, int32_t token)
@@ -465,7 +467,7 @@ static void close_thought(ponder_session *s, int32_t why, const pn_think_room *r
 ponder_status pn_session_before_step(ponder_session *s)
 {
     pn_thinking *t = &s->think;
-    if (!s->parser || !t->closer.n) return PONDER_OK;
+    if (!s->parser || !t->closer.n || t->queued < t->n_queue) return PONDER_OK; /* what is begun is written first */
     if (atomic_exchange(&t->close_now, false)) {
         t->t.over = true;
         t->t.over_at = pn_sequence_count(s->seq);
@@ -570,6 +572,16 @@ static int32_t pick(ponder_session *s, const uint32_t *mask)
     return pn_sampler_pick(&s->sampler, &s->sampling, pn_sequence_logits(s->seq), pn_sequence_ids(s->seq), n, s->bias, s->n_bias, mask, n);
 }
 
+/* A token that ends more than the thought: the turn, or (but for Muse, whose messages begin so) what one is to begin with. */
+static bool ends_turn(const ponder_session *s, int32_t token)
+{
+    if (is_end(s, token)) return true;
+    if (muse(s) || !is_marker(s, token) || token == s->think.closer_id || token == s->think.opener_id) return false;
+    size_t n;
+    const char *name = pn_tokenizer_bytes(s->model->core->tokenizer, token, &n);
+    return !memmem(name, n, "tool_call", 9);
+}
+
 /* A token that would end the thought. */
 static bool would_close(const ponder_session *s, int32_t token)
 {
@@ -635,7 +647,7 @@ ponder_status pn_session_judge(ponder_session *s, int32_t *token, const uint32_t
     if (closes && pn_think_held_back(&t->limits, &t->t)) return hold_back(s, token, mask, &r);
     const pn_str text = text_of(s, *token);
     int32_t why = 0;
-    if (is_end(s, *token)) why = PONDER_THOUGHT_NATURAL;
+    if (ends_turn(s, *token)) why = PONDER_THOUGHT_NATURAL;
     else if (closes) return PONDER_OK;
     else if (pn_think_in_grace(&t->limits, &t->t, &r) && pn_think_boundary(t->t.tail, t->t.n_tail, text.p, text.n)) why = PONDER_THOUGHT_SOFT;
     else if (breaks_character(t, text, &r)) why = r.by_time ? PONDER_THOUGHT_TIME : PONDER_THOUGHT_CAP;

@@ -93,7 +93,7 @@ static void states_carry_rows(void **state)
     append_mixed(&p, s);
     advance(s);
     pn_buf b;
-    uint32_t user;
+    uint64_t user;
     pn_buf_init(&b, NULL);
     assert_int_equal(pn_sequence_save(s, 1, 5, &b, NULL), PONDER_OK);
     assert_int_equal(pn_sequence_load(other, 1, b.p, b.n, &user, NULL), PONDER_OK);

@@ -215,7 +215,7 @@ static void a_state_comes_back(void **state)
             pn_buf b;
             pn_buf_init(&b, NULL);
             assert_int_equal(pn_sequence_save(s, 77, 5, &b, NULL), PONDER_OK);
-            uint32_t user = 0;
+            uint64_t user = 0;
             assert_int_equal(pn_sequence_load(t, 77, b.p, b.n, &user, NULL), PONDER_OK);
             assert_int_equal(user, 5);
             pn_engine_counts before, after;

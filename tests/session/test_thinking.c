@@ -1,4 +1,6 @@
 /* Thought budgets through ponder.h. What is counted here is counted again from the ids that stand in the session. */
+#include <math.h>
+
 #include "use.h"
 
 enum { EOM = 391, START = 394, MESSAGE = 395, DEFAULT_RUNS = 60 };
@@ -94,8 +96,30 @@ static uint64_t count_muse(ponder_model *m, const ids *v, size_t from, bool open
     return n;
 }
 
+
+/* The same for a random model whose markers are tokens or text: behind the opener up to the marker's end. Openers that come when a
+ * thought may not open are none; `most`: of the turn. */
+static uint64_t count_marked(ponder_model *m, const ids *v, size_t from, const char *open_with, const char *close_with, uint64_t most, uint64_t closer)
+{
+    static char text[MOST_TEXT];
+    size_t n = 0, at = 0; /* of text; where the search goes on */
+    uint64_t used = 0;
+    bool open = false;
+    for (size_t i = from; i < v->n; i++) {
+        used += open;
+        n += text_of_ids(m, v->id + i, 1, true, text + n);
+        text[n] = 0;
+        for (const char *hit; (hit = strstr(text + at, open ? close_with : open_with));) {
+            at = (size_t)(hit - text) + strlen(open ? close_with : open_with);
+            if (open) open = false;
+            else open = used + closer < most && (open_with[0] == '<' || hit == text || hit[-1] == '\n');
+        }
+    }
+    return used;
+}
+
 static void set(ponder_config *c, ponder_param id, int64_t v) { OK(ponder_config_set_i64(c, id, v)); }
-__attribute__((unused)) static void set_text(ponder_config *c, ponder_param id, const char *v) { OK(ponder_config_set_str(c, id, v)); }
+static void set_text(ponder_config *c, ponder_param id, const char *v) { OK(ponder_config_set_str(c, id, v)); }
 
 static ponder_config *warm(int seed)
 {
@@ -106,37 +130,261 @@ static ponder_config *warm(int seed)
     return c;
 }
 
-static void turn_scope(void **state)
+/* ---- every mode, many runs ---------------------------------------------------------------------------------- */
+
+static const char tools[] = "[{\"name\":\"lamp.set\",\"parameters\":{\"type\":\"object\",\"properties\":{\"on\":{\"type\":\"boolean\"}},\"required\":[\"on\"]}}]";
+static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[1,22,333]}},\"required\":[\"a\"],\"additionalProperties\":false}";
+
+enum { BLOCK = 1, OPENED = 2, TOOLS = 4, SCHEMA = 8, FORKED = 16, CUT = 32, SLICED = 64, CLOSED = 128, NO_THIRD = 256, MARKED = 512, TEXT = 1024, SAVED = 2048 };
+
+typedef struct mode {
+    const char *name;
+    int flags;
+    int64_t cap_from, cap_range;
+    void (*more)(ponder_config *c, int run);
+} mode;
+
+static void message(ponder_config *c, int run) { (void)run; set_text(c, PONDER_P_THINK_MESSAGE, " 12345"); }
+static void soft_only(ponder_config *c, int run) { set(c, PONDER_P_THINK_GRACE, 0); set(c, PONDER_P_THINK_SOFT, 3 + run % 5); set(c, PONDER_P_THINK_RANK, 8); }
+static void hard_only(ponder_config *c, int run) { (void)run; set(c, PONDER_P_THINK_GRACE, 0); set(c, PONDER_P_THINK_SOFT, 0); }
+static void effort(ponder_config *c, int run)
 {
-    ponder_model *m = *state;
-    int natural = 0, over = 0;
-    const int n = runs();
-    for (int i = 0; i < n; i++) {
-        ponder_config *c = warm(i);
-        const int64_t cap = 2 + i * 7 % 40;
-        uint64_t blocks, longest;
-        set(c, PONDER_P_THINK_TOKENS, cap);
-        ponder_session *s = new_session(m, c);
-        add(s, "user", question(i));
-        const seen *v = ask(s);
-        const ids all = tokens_of(s);
-        const uint64_t counted = count_muse(m, &all, all.n - v->done.output_tokens, false, &blocks, &longest);
-        if (counted != v->t.tokens || blocks != v->t.blocks) {
-            char text[MOST_TEXT];
-            text[text_of_ids(m, all.id, all.n, true, text)] = 0;
-            fail_msg("run %d: counted %d, told %d: %s", i, (int)counted, (int)v->t.tokens, text);
-        }
-        over += counted > (uint64_t)cap;
-        natural += v->t.why == PONDER_THOUGHT_NATURAL;
-        assert_null(strchr(v->answer, '<'));
-        assert_null(strstr(v->answer, "to="));
-        if (v->done.end == PONDER_END_EOS) assert_true(v->n_answer > 0);
-        ponder_session_free(s);
-        ponder_config_free(c);
+    static const char *const levels[] = {"low", "medium", "high", "xhigh"};
+    set_text(c, PONDER_P_EFFORT, levels[run % 4]);
+}
+static void least(ponder_config *c, int run)
+{
+    set(c, PONDER_P_THINK_LEAST, 1 + run % 8);
+    if (run % 2) set_text(c, PONDER_P_THINK_CONTINUE, "12");
+    if (run % 2) set_text(c, PONDER_P_THINK_CONTINUE, " 3");
+}
+static void leave(ponder_config *c, int run)
+{
+    set_text(c, PONDER_P_EFFORT, "xhigh");
+    set_text(c, PONDER_P_THINK_EXIT, run % 2 ? "entropy" : "answer");
+    set(c, PONDER_P_THINK_INTERVAL, 4);
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_PROBE_SHARE, 4));
+}
+static void few(ponder_config *c, int run) { set(c, PONDER_P_MAX_TOKENS, 8 + run % 50); }
+static void start(ponder_config *c, int run) { (void)run; set(c, PONDER_P_THINK_START, 1); }
+static void words_in_logprobs(ponder_config *c, int run) { message(c, run); set(c, PONDER_P_LOGPROBS, 2); set_text(c, PONDER_P_STOP, "7"); }
+
+static const mode modes[] = {
+    {"turn", 0, 2, 45, NULL},
+    {"block", BLOCK, 2, 45, NULL},
+    {"block, opened by a host that goes on", BLOCK | CUT | OPENED, 1, 45, NULL},
+    {"opened in the prompt", OPENED, 1, 45, NULL},
+    {"tools", TOOLS, 2, 60, start},
+    {"tools, block", TOOLS | BLOCK, 2, 60, start},
+    {"schema", SCHEMA, 2, 45, NULL},
+    {"tools and schema", TOOLS | SCHEMA, 2, 60, start},
+    {"efforts", 0, 4, 50, effort},
+    {"zero", NO_THIRD, 0, 1, NULL},
+    {"zero, tools", NO_THIRD | TOOLS, 0, 2, NULL},
+    {"zero, schema", NO_THIRD | SCHEMA, 0, 2, NULL},
+    {"message", 0, 2, 70, message},
+    {"hard only", 0, 2, 45, hard_only},
+    {"soft by rank", 0, 8, 40, soft_only},
+    {"least, words", 0, 9, 45, least},
+    {"exit", NO_THIRD, 20, 60, leave},
+    {"max_tokens", NO_THIRD, 30, 30, few},
+    {"log-probabilities, stop string", 0, 2, 70, words_in_logprobs},
+    {"fork in the middle", FORKED, 2, 45, NULL},
+    {"cancel and resume", CUT, 2, 45, NULL},
+    {"save and load in the middle", SAVED, 2, 45, NULL},
+    {"slices", SLICED, 2, 70, message},
+    {"closed by the caller", CLOSED | NO_THIRD, 2, 45, NULL},
+    {"think, tokens", MARKED, 2, 80, start},
+    {"think, tokens, zero", MARKED | NO_THIRD, 0, 2, NULL},
+    {"think, tokens, schema", MARKED | SCHEMA, 2, 80, start},
+    {"think, tokens, cancel and resume", MARKED | CUT, 2, 80, start},
+    {"text markers", MARKED | TEXT, 4, 120, start},
+    {"text markers, fork", MARKED | TEXT | FORKED, 4, 120, start},
+    {"text markers, cancel and resume", MARKED | TEXT | CUT, 4, 120, start},
+};
+
+typedef struct sums { int runs, natural, over, cut, soft; } sums;
+
+static seen *talk(ponder_session *s, int32_t stop_after)
+{
+    static seen v;
+    ponder_event e = {.size = sizeof e};
+    memset(&v, 0, sizeof v);
+    for (int n = 0; e.kind != PONDER_EVENT_DONE; n++) {
+        const ponder_status st = ponder_session_step(s, 20, &e);
+        if (st < 0) fail_msg("%s", ponder_session_error(s));
+        if (st == PONDER_MORE) continue;
+        watch(&v, &e);
+        if (stop_after > 0 && n >= stop_after) ponder_session_cancel(s);
     }
-    printf("%d runs, %d natural, %d over\n", n, natural, over);
-    assert_int_equal(over, 0);
-    assert_true(natural * 3 >= n);
+    v.t.size = sizeof v.t;
+    OK(ponder_session_thought(s, &v.t));
+    return &v;
+}
+
+static int32_t cut_at; /* events until the callback says stop */
+static int32_t stops(void *user, const ponder_event *e)
+{
+    watch(user, e);
+    return --cut_at == 0;
+}
+static int32_t closes(void *user, const ponder_event *e)
+{
+    if (--cut_at == 0) ponder_session_close_thought(user);
+    (void)e;
+    return 0;
+}
+
+static void show(ponder_model *m, const ids *v, const char *what, int run, uint64_t counted, uint64_t other)
+{
+    static char text[MOST_TEXT];
+    text[text_of_ids(m, v->id, v->n, true, text)] = 0;
+    fail_msg("%s, run %d: counted %d, told %d: %s", what, run, (int)counted, (int)other, text);
+}
+
+static void no_markup(const char *answer)
+{
+    static const char *const marks[] = {"<|", "|>", "to=", "assistant", "<think>", "</think>", "[[", "]]"};
+    for (size_t i = 0; i < COUNT(marks); i++)
+        if (strstr(answer, marks[i])) fail_msg("the answer has markup: %s", answer);
+}
+
+static void check_turn(ponder_model *m, const mode *o, ponder_session *s, const seen *v, int64_t cap, size_t from, int run, sums *sum)
+{
+    const ids all = tokens_of(s);
+    uint64_t blocks = 0, longest = 0, counted;
+    if (!(o->flags & MARKED)) counted = count_muse(m, &all, from, o->flags & OPENED, &blocks, &longest);
+    else if (o->flags & TEXT) counted = count_marked(m, &all, from, "[[", "]]", (uint64_t)cap, 3);
+    else counted = count_marked(m, &all, from, "<think>", "</think>", (uint64_t)cap, 1);
+    if (counted != v->t.tokens) show(m, &all, o->name, run, counted, v->t.tokens);
+    const uint64_t most = o->flags & BLOCK ? longest : counted;
+    if (most > (uint64_t)cap) show(m, &all, o->name, run, most, (uint64_t)cap);
+    sum->runs++;
+    sum->over += most > (uint64_t)cap;
+    sum->natural += v->t.why == PONDER_THOUGHT_NATURAL;
+    sum->cut += v->t.why == PONDER_THOUGHT_CAP;
+    sum->soft += v->t.why == PONDER_THOUGHT_SOFT;
+    no_markup(v->answer);
+    if (v->t.blocks) assert_int_not_equal(v->t.why, PONDER_THOUGHT_NONE);
+    const bool whole = !(o->flags & (FORKED | CUT | SAVED | CLOSED)); /* all of the turn's events were seen */
+    if (whole && v->done.end == PONDER_END_EOS && !(o->flags & MARKED)) assert_true(v->n_answer > 0 || v->calls > 0 || v->n_raw > 0 || v->done.calls);
+    if (whole && o->flags & SCHEMA && v->done.end == PONDER_END_EOS && !v->calls) {
+        json_t *j = json_loads(v->answer, 0, NULL);
+        if (!j) fail_msg("%s, run %d: no JSON: %s", o->name, run, v->answer);
+        json_decref(j);
+    }
+}
+
+/* The long prompt that tools make is computed once. */
+static ponder_session *with_tools(ponder_model *m, ponder_config *c, bool forget)
+{
+    static ponder_session *base;
+    ponder_session *s = NULL;
+    if (!base && !forget) {
+        base = session_with(m, PONDER_P_CONTEXT, 4096);
+        OK(ponder_session_tools(base, tools, sizeof tools - 1));
+        add(base, "user", question(0));
+        OK(ponder_session_prefill(base, UINT64_MAX));
+    }
+    if (!forget) OK(ponder_session_fork(&s, base, c));
+    if (forget) ponder_session_free(base);
+    if (forget) base = NULL;
+    return s;
+}
+
+static ponder_session *begin(ponder_model *m, const mode *o, ponder_config *c, int run)
+{
+    if (o->flags & TOOLS) return with_tools(m, c, false);
+    ponder_session *s = new_session(m, c);
+    if (o->flags & MARKED) {
+        if (o->flags & TEXT) OK(ponder_session_bias(s, 3 + ']' - ' ', 3.5f));
+        else OK(ponder_session_bias(s, 4, 3.f));
+        for (int32_t call = 5; !(o->flags & TEXT) && call < 7; call++) OK(ponder_session_bias(s, call, -INFINITY));
+        OK(ponder_session_bias(s, 2, 1.0f));
+    }
+    add(s, "user", o->flags & MARKED ? "Hi there" : question(run));
+    if (o->flags & OPENED) OK(ponder_session_prompt(s, " to=self<|message|>", 19, PONDER_TOKENIZE_SPECIAL));
+    return s;
+}
+
+static void one_run(ponder_model *m, const mode *o, int run, sums *sum)
+{
+    ponder_config *c = warm(run);
+    const int64_t cap = o->cap_from + run * 7 % o->cap_range;
+    set(c, PONDER_P_THINK_TOKENS, cap);
+    if (o->flags & MARKED) set_text(c, PONDER_P_TEMPLATE, o->flags & TEXT ? "chatml" : "qwen3");
+    if (o->flags & TEXT) set_text(c, PONDER_P_THINK_OPEN, "[[");
+    if (o->flags & TEXT) set_text(c, PONDER_P_THINK_CLOSE, "]]");
+    if (o->flags & BLOCK) set_text(c, PONDER_P_THINK_SCOPE, "block");
+    if (o->flags & SCHEMA) set_text(c, PONDER_P_SCHEMA, schema);
+    if (o->flags & TOOLS) set(c, PONDER_P_CONTEXT, 4096);
+    if (o->more) o->more(c, run);
+    ponder_session *s = begin(m, o, c, run), *fork = NULL;
+    static seen v;
+    memset(&v, 0, sizeof v);
+    v.t.size = sizeof v.t;
+    cut_at = 1 + run % 23;
+    /* The turn's prompt is computed now, so that its length is known. */
+    static float logits[SEED_VOCAB];
+    size_t n_logits;
+    OK(ponder_session_logits(s, logits, SEED_VOCAB, &n_logits));
+    const size_t from = tokens_of(s).n;
+    if (o->flags & SLICED) v = *talk(s, 0);
+    else if (o->flags & CLOSED) OK(ponder_session_generate(s, closes, s));
+    else if (o->flags & (FORKED | CUT | SAVED)) OK(ponder_session_generate(s, stops, &v));
+    else v = *ask(s);
+    if (o->flags & FORKED) {
+        OK(ponder_session_fork(&fork, s, NULL));
+        if (v.done.end == PONDER_END_CANCELLED) {
+            const seen w = *ask(fork);
+            check_turn(m, o, fork, &w, cap, from, run, sum);
+        }
+    }
+    if (o->flags & SAVED && v.done.end == PONDER_END_CANCELLED) {
+        static char state[1 << 20];
+        size_t n;
+        OK(ponder_session_save(s, state, sizeof state, &n));
+        ponder_session_free(s);
+        s = new_session(m, c);
+        OK(ponder_session_load(s, state, n));
+    }
+    if (o->flags & (FORKED | CUT | SAVED) && v.done.end == PONDER_END_CANCELLED) v = *ask(s);
+    OK(ponder_session_thought(s, &v.t));
+    check_turn(m, o, s, &v, cap, from, run, sum);
+    ponder_session_free(fork);
+    ponder_session_free(s);
+    ponder_config_free(c);
+}
+
+static ponder_model *marked_model(const char *tokenizer)
+{
+    ponder_config *c = new_config();
+    char path[512];
+    snprintf(path, sizeof path, "%s", data_path(tokenizer));
+    set_text(c, PONDER_P_TOKENIZER, path);
+    ponder_model *m = open_model("qwen3/model.gguf", c);
+    ponder_config_free(c);
+    return m;
+}
+
+static void every_mode(void **state)
+{
+    const char *only = getenv("PONDER_TEST_MODE");
+    ponder_model *think = marked_model("tiny/think.json"), *plain = marked_model("tiny/plain.json");
+    printf("%-40s %6s %8s %6s %6s %6s\n", "mode", "runs", "natural", "soft", "cut", "over");
+    for (size_t i = 0; i < COUNT(modes); i++) {
+        const mode *o = &modes[i];
+        sums sum = {0};
+        if (only && !strstr(o->name, only)) continue;
+        for (int run = 0; run < runs(); run++)
+            one_run(!(o->flags & MARKED) ? *state : o->flags & TEXT ? plain : think, o, run, &sum);
+        printf("%-40s %6d %8d %6d %6d %6d\n", o->name, sum.runs, sum.natural, sum.soft, sum.cut, sum.over);
+        fflush(stdout);
+        if (runs() >= DEFAULT_RUNS && !(o->flags & NO_THIRD) && sum.natural * 3 < sum.runs) fail_msg("%s: %d of %d runs ended naturally", o->name, sum.natural, sum.runs);
+    }
+    with_tools(NULL, NULL, true);
+    ponder_model_free(plain);
+    ponder_model_free(think);
 }
 
 static int open_seed(void **state)
@@ -155,6 +403,6 @@ static int close_seed(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(turn_scope)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_mode)};
     return cmocka_run_group_tests_name("thinking", tests, open_seed, close_seed);
 }
