@@ -34,11 +34,12 @@ void pn_cursor_begin(pn_cursor *c)
     enter_from(c, 0);
 }
 
+static bool is_set(const _Atomic bool *flag) { return flag && atomic_load_explicit(flag, memory_order_relaxed); }
+
 static bool must_stop(pn_cursor *c)
 {
     if (atomic_load_explicit(&c->stop, memory_order_relaxed)) return true;
-    bool cancelled = c->cancel && atomic_load_explicit(c->cancel, memory_order_relaxed);
-    if (!cancelled && !(c->until && pn_now_us() >= c->until)) return false;
+    if (!is_set(c->cancel) && !is_set(c->rest) && !(c->until && pn_now_us() >= c->until)) return false;
     atomic_store_explicit(&c->stop, true, memory_order_relaxed);
     return true;
 }
@@ -80,6 +81,7 @@ bool pn_cursor_run(pn_cursor *c, uint64_t until, const _Atomic bool *cancel)
 {
     c->until = until;
     c->cancel = cancel;
+    atomic_store_explicit(&c->stop, false, memory_order_relaxed);
     pn_team_run(c->team, work, c, pn_team_size(c->team));
     return atomic_load(&c->finished);
 }

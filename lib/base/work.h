@@ -28,11 +28,11 @@ typedef struct pn_cursor {
     _Alignas(64) _Atomic bool stop;     /* take no further tile */
     _Atomic bool finished;
     uint64_t until;           /* stop at this time; 0: never */
-    const _Atomic bool *cancel; /* or when this is set */
+    const _Atomic bool *cancel, *rest; /* or when one of these is set; NULL: never */
 } pn_cursor;
 
-void pn_cursor_begin(pn_cursor *c); /* work and team are set */
-/* Goes on until the work is finished (true), or `until` (pn_now_us(); 0: never), `cancel` or c->stop says to rest. */
+void pn_cursor_begin(pn_cursor *c); /* work, team and rest are set */
+/* Goes on until the work is finished (true), or `until` (pn_now_us(); 0: never), `cancel` or c->rest says to stop. */
 bool pn_cursor_run(pn_cursor *c, uint64_t until, const _Atomic bool *cancel);
 
 #endif

@@ -73,6 +73,7 @@ typedef struct pn_run {
     uint32_t n_out;                  /* the last n_out columns go through the final norm */
     uint32_t out;                    /* its first output; set by pn_program_begin */
     float *logits;                   /* NULL, or [n_out][vocab] */
+    bool dropped;                    /* its columns hold whatever, and nothing of its sequence is touched */
 } pn_run;
 
 typedef struct pn_limits {
@@ -90,6 +91,8 @@ size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64
 
 /* Lays the runs out as columns; they must stay valid until the step ends. Sums of n and n_out within the limits. */
 void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs);
+/* The run's sequence leaves the step, between two tiles; the other runs' bits do not change. */
+void pn_program_drop(pn_run *r);
 /* The step as work: its operations in order (attention goes round while spans are left). */
 pn_work pn_program_work(pn_program *p);
 

@@ -34,6 +34,7 @@ void pn_tile_embed(pn_program *p, uint32_t col)
     const pn_description *d = p->d;
     const pn_run *r = &p->runs[p->run_of[col]];
     uint32_t i = col - r->col;
+    if (r->dropped) return;
     float *x = p->x + (size_t)col * d->width;
     if (r->rows && r->rows[i]) memcpy(x, r->rows[i], d->width * sizeof(float));
     else embed_token(p, r->ids[i], x);
@@ -59,6 +60,7 @@ void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
     const pn_description *d = p->d;
     const pn_run *r = &p->runs[p->run_of[col]];
     const pn_layer_info *info = &d->layer[l - p->n->layers];
+    if (r->dropped) return;
     size_t nq = (size_t)d->heads * d->head_dim, nk = (size_t)d->kv_heads * d->head_dim;
     float *q = p->q + col * nq, *k = p->kk + col * nk, *v = p->v + col * nk;
     if (l->q_bias) p->k.add(q, l->q_bias, nq);

@@ -103,6 +103,7 @@ void pn_tile_attend(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread)
     const pn_layer *l = pn_op_layer(p, op);
     const pn_run *r = p->runs;
     for (uint32_t n; tile >= (n = run_tiles(p, l, r)); r++) tile -= n;
+    if (r->dropped) return;
     uint32_t first, spans = round_spans(p, l, r, &first), per = columns_a_tile(p);
     uint32_t slot = tile % spans, kv_head = tile / spans % p->d->kv_heads, from = tile / spans / p->d->kv_heads * per;
     uint32_t n = PN_MIN(per, r->n - from), group = p->d->heads / p->d->kv_heads;

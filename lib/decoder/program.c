@@ -204,6 +204,12 @@ void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs)
     }
 }
 
+void pn_program_drop(pn_run *r)
+{
+    r->dropped = true;
+    r->logits = r->hidden = NULL;
+}
+
 static uint32_t cut_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n)
 {
     return pn_cut_products(&p->cut, in, columns, products, n, p->limits.threads);

@@ -1,10 +1,7 @@
 /* The engine: who leads, what a step takes, when it is committed. */
 #include "engine/internal.h"
 
-#include <errno.h>
-#include <time.h>
-
-enum { CANCEL_POLL_US = 5000, GATHER_LEAST_US = 100, GATHER_MOST_US = 3000, OUTPUT_BYTES = 32 << 20, PREFILL_LEAST = 16 };
+enum { GATHER_LEAST_US = 100, GATHER_MOST_US = 10000, OUTPUT_BYTES = 32 << 20, PREFILL_LEAST = 16 };
 
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out)
 {
@@ -28,12 +25,7 @@ ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engin
     e->a = a;
     e->o = *o;
     e->team = team;
-    pthread_mutex_init(&e->mutex, NULL);
-    pthread_condattr_t clock;
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->changed, &clock);
-    pthread_condattr_destroy(&clock);
+    pn_callers_init(e);
     pn_engine_limits(&n->d, o, &e->limits);
     e->limits.threads = pn_team_size(team);
     pn_kernels k;
@@ -50,6 +42,7 @@ ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engin
         return st;
     }
     e->cursor.team = team;
+    e->cursor.rest = &e->rest;
     e->cursor.work = pn_program_work(e->program);
     *out = e;
     return PONDER_OK;
@@ -63,8 +56,7 @@ void pn_engine_free(pn_engine *e)
     pn_team_free(e->team);
     pn_free(e->a, e->runs, e->limits.runs * sizeof *e->runs);
     pn_free(e->a, e->run_of, e->limits.runs * sizeof *e->run_of);
-    pthread_cond_destroy(&e->changed);
-    pthread_mutex_destroy(&e->mutex);
+    pn_callers_free(e);
     pn_free(e->a, e, sizeof *e);
 }
 
@@ -73,33 +65,10 @@ uint32_t pn_engine_threads(const pn_engine *e) { return e->limits.threads; }
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
 {
     pthread_mutex_lock(&e->mutex);
-    *out = (pn_engine_counts){.steps = e->steps, .prefilled = e->prefilled, .threads = e->limits.threads, .cpu = e->o.cpu};
+    *out = (pn_engine_counts){
+        .steps = e->steps, .prefilled = e->prefilled, .sleeps = e->sleeps, .threads = e->limits.threads, .cpu = e->o.cpu};
     for (int g = 0; g < PN_GROUPS; g++) out->kv_bytes += e->pool[g].n_used * e->pool[g].page_bytes;
     pthread_mutex_unlock(&e->mutex);
-}
-
-/* ---- pausing ------------------------------------------------------------------------------- */
-
-void pn_engine_pause(pn_engine *e)
-{
-    e->pausers++;
-    while (e->leading) {
-        atomic_store(&e->led->stop, true);
-        pthread_cond_wait(&e->changed, &e->mutex);
-    }
-}
-
-void pn_engine_resume(pn_engine *e)
-{
-    e->pausers--;
-    pthread_cond_broadcast(&e->changed);
-}
-
-void pn_engine_abandon(pn_engine *e)
-{
-    for (uint32_t i = 0; i < e->n_runs; i++) e->run_of[i]->in_step = false;
-    e->active = false;
-    e->n_runs = 0;
 }
 
 /* ---- laying out a step ----------------------------------------------------------------------- */
@@ -130,22 +99,31 @@ static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t *o
 }
 
 static bool wants(const pn_sequence *s) { return s->waiting && !s->done && !s->in_step && pending(s) > 0; }
+static bool generates(const pn_sequence *s) { return pending(s) == 1 && !s->every; }
 
-/* Sequences that generate first (one token each), then prompts: a whole step of them, or one chunk when others generate. */
+static bool any_prompt(const pn_engine *e)
+{
+    for (const pn_sequence *s = e->first; s; s = s->next)
+        if (wants(s) && !generates(s)) return true;
+    return false;
+}
+
+/* Sequences that generate first (one token each), then prompts: a whole step of them, or one chunk when others generate. A
+ * prompt finds its place however many generate. */
 static void lay_out(pn_engine *e)
 {
     uint32_t columns = e->limits.columns, outputs = e->limits.outputs, generating = 0;
+    uint32_t most = PN_MIN(e->limits.runs, columns);
+    if (most > 1 && any_prompt(e)) most--;
     e->n_runs = 0;
-    for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
-        if (wants(s) && pending(s) == 1 && !s->every) {
-            uint32_t n = add_run(e, s, 1, &outputs);
-            columns -= n;
-            generating += n;
-        }
+    for (pn_sequence *s = e->first; s && generating < most; s = s->next)
+        if (wants(s) && generates(s)) generating += add_run(e, s, 1, &outputs);
+    columns -= generating;
     if (generating) columns = PN_MIN(columns, e->o.chunk);
     for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
         if (wants(s)) columns -= add_run(e, s, columns, &outputs);
     if (e->n_runs == 0) return;
+    e->n_live = e->n_runs;
     pn_program_begin(e->program, e->runs, e->n_runs);
     pn_cursor_begin(&e->cursor);
     e->active = true;
@@ -153,17 +131,37 @@ static void lay_out(pn_engine *e)
     e->busy_us = 0;
 }
 
-/* The list turns with every step, so that more sequences than fit are all served. */
-static void rotate(pn_engine *e)
+static void end_step(pn_engine *e)
 {
-    pn_sequence *s = e->first;
-    if (!s || s == e->last) return;
-    e->first = s->next;
-    e->first->prev = NULL;
-    s->next = NULL;
-    s->prev = e->last;
-    e->last->next = s;
-    e->last = s;
+    e->active = false;
+    e->n_runs = e->n_live = 0;
+}
+
+void pn_engine_drop_run(pn_engine *e, pn_sequence *s)
+{
+    uint32_t i = 0;
+    while (e->run_of[i] != s) i++;
+    pn_program_drop(&e->runs[i]);
+    e->run_of[i] = NULL;
+    s->in_step = false;
+    if (--e->n_live == 0) end_step(e);
+}
+
+static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
+{
+    const pn_description *d = &e->n->d;
+    s->in_step = false;
+    if (r->n > 1 || s->every) e->prefilled += r->n;
+    pn_sequence_commit(s, r->n);
+    pn_engine_to_back(s);
+    if (s->outputs.logits) s->outputs.logits += (size_t)r->n * d->vocab;
+    if (s->outputs.hidden) s->outputs.hidden += (size_t)r->n * d->width;
+    if (pending(s) > 0) return;
+    s->logits_valid = r->logits != NULL;
+    if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
+    s->done = true;
+    e->n_waiting--;
+    if (s->caller) pn_caller_wake(s->caller);
 }
 
 static void smooth(_Atomic uint64_t *mean, uint64_t newest)
@@ -193,91 +191,63 @@ pn_engine_speed pn_engine_measured(const pn_engine *e)
 static void commit(pn_engine *e)
 {
     measure(e);
-    const pn_description *d = &e->n->d;
-    for (uint32_t i = 0; i < e->n_runs; i++) {
-        pn_sequence *s = e->run_of[i];
-        uint32_t n = e->runs[i].n;
-        s->in_step = false;
-        if (n > 1 || s->every) e->prefilled += n;
-        pn_sequence_commit(s, n);
-        if (s->outputs.logits) s->outputs.logits += (size_t)n * d->vocab;
-        if (s->outputs.hidden) s->outputs.hidden += (size_t)n * d->width;
-        if (pending(s) > 0) continue;
-        s->logits_valid = e->runs[i].logits != NULL;
-        if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
-        s->done = true;
-    }
-    e->active = false;
-    e->n_runs = 0;
+    for (uint32_t i = 0; i < e->n_runs; i++)
+        if (e->run_of[i]) commit_run(e, e->run_of[i], &e->runs[i]);
+    end_step(e);
     e->steps++;
     e->step_us = pn_now_us() - e->step_began;
-    if (e->n_waiting > e->limits.runs) rotate(e);
 }
 
 /* ---- leading ------------------------------------------------------------------------------------ */
 
-void pn_engine_wait(pn_engine *e, uint64_t us)
-{
-    struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-    pthread_cond_timedwait(&e->changed, &e->mutex, &t);
-}
+bool pn_gather_more(const pn_engine *e) { return e->n_hot > 0 && e->n_waiting < e->limits.runs; }
 
-bool pn_engine_lead(pn_engine *e, pn_cursor *c, uint64_t until, const _Atomic bool *cancel)
+static void cool(pn_sequence *s)
 {
-    e->leading = true;
-    e->led = c;
-    atomic_store(&c->stop, false);
-    pthread_mutex_unlock(&e->mutex);
-    bool finished = pn_cursor_run(c, until, cancel);
-    pthread_mutex_lock(&e->mutex);
-    e->leading = false;
-    pthread_cond_broadcast(&e->changed);
-    return finished;
+    s->e->n_hot -= s->hot;
+    s->hot = false;
 }
 
 /* Callers whose token was just computed are sampling and will be back: a step with all of them costs little more than one
- * without, so wait for them, but not for long. Who is late is not waited for again. */
-static void gather(pn_engine *e, pn_sequence *self)
+ * without, so wait for them, but not for long. Who is late is not waited for again until it has been in time once. */
+static void gather(pn_engine *e, pn_caller *me)
 {
-    uint64_t until = pn_now_us() + PN_MIN(PN_MAX(e->step_us / 4, (uint64_t)GATHER_LEAST_US), (uint64_t)GATHER_MOST_US);
-    e->leading = true;
-    e->led = &e->cursor;
-    while (e->n_hot > 0 && pn_now_us() < until && !e->pausers && !atomic_load(&self->cancel)) pn_engine_wait(e, until);
-    e->leading = false;
-    pthread_cond_broadcast(&e->changed);
-    if (e->n_hot == 0) return;
-    for (pn_sequence *s = e->first; s; s = s->next) s->hot = false;
-    e->n_hot = 0;
+    uint64_t most = PN_MIN(PN_MAX(e->step_us / 4, (uint64_t)GATHER_LEAST_US), (uint64_t)GATHER_MOST_US), until = pn_now_us() + most;
+    pn_caller_gather(e, me, until);
+    if (pn_now_us() < until) return;
+    for (pn_sequence *s = e->first; s; s = s->next) {
+        s->late |= s->hot;
+        cool(s);
+    }
 }
 
 /* Computes at the head of the team, without the lock, until the step ends or has to rest. False: there is nothing to
  * compute although somebody waits, which the reservations rule out. */
-static bool lead(pn_engine *e, pn_sequence *self, uint64_t until)
+static bool lead(pn_engine *e, pn_caller *me, uint64_t until)
 {
-    if (!e->active && !until && e->n_hot > 0) gather(e, self);
-    if (e->pausers) return true;
+    if (!e->active && !until && pn_gather_more(e)) gather(e, me);
+    if (e->pausers || atomic_load(me->cancel)) return true;
     if (!e->active) lay_out(e);
     if (!e->active) return false;
     const uint64_t began = pn_now_us();
-    const bool finished = pn_engine_lead(e, &e->cursor, until, &self->cancel);
+    const bool finished = pn_engine_lead(e, &e->cursor, until, me->cancel);
     e->busy_us += pn_now_us() - began;
     if (finished) commit(e);
     e->tasks_turn = true;
-    pthread_cond_broadcast(&e->changed);
     return true;
 }
 
 static void submit(pn_sequence *s)
 {
     pn_engine *e = s->e;
-    if (s->hot) {
-        s->hot = false;
-        if (--e->n_hot == 0) pthread_cond_broadcast(&e->changed);
+    cool(s);
+    s->late &= e->active;
+    if (!s->waiting) {
+        s->waiting = true;
+        s->done = false;
+        e->n_waiting++;
     }
-    if (s->waiting) return;
-    s->waiting = true;
-    s->done = false;
-    e->n_waiting++;
+    if (e->gatherer && !pn_gather_more(e)) pn_caller_wake(e->gatherer);
 }
 
 /* Waits, leading when nobody does, until the request is done, the time is over, or it is cancelled. */
@@ -285,11 +255,12 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
 {
     pn_engine *e = s->e;
     ponder_status st = PONDER_OK;
+    pn_caller me;
     bool began = false;
     pthread_mutex_lock(&e->mutex);
     submit(s);
-    e->n_callers++;
-    pn_team_begin(e->team);
+    pn_caller_enter(e, &me, &s->cancel, false);
+    s->caller = &me;
     while (!s->done) {
         if (atomic_load(&s->cancel)) {
             pn_sequence_withdraw(s);
@@ -301,8 +272,8 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
             break;
         }
         began = true;
-        if (e->leading || e->pausers || (e->tasks_turn && e->n_tasks)) pn_engine_wait(e, PN_MIN(until ? until : UINT64_MAX, pn_now_us() + CANCEL_POLL_US));
-        else if (!lead(e, s, until)) {
+        if (!pn_caller_may_lead(e, &me)) pn_caller_sleep(e, &me, until);
+        else if (!lead(e, &me, until)) {
             pn_sequence_withdraw(s);
             st = pn_fail(err, PONDER_E_INTERNAL, "a step found no page for position %u", s->past);
             break;
@@ -310,13 +281,11 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
     }
     if (st == PONDER_OK) {
         s->waiting = s->done = false;
-        e->n_waiting--;
-        s->hot = !s->every && until == 0;
+        s->hot = !s->every && until == 0 && !s->late;
         e->n_hot += s->hot;
     }
-    e->n_callers--;
-    if (e->n_waiting == 0 && e->n_tasks == 0) pn_team_end(e->team);
-    pthread_cond_broadcast(&e->changed);
+    s->caller = NULL;
+    pn_caller_leave(e, &me);
     pthread_mutex_unlock(&e->mutex);
     return st;
 }

@@ -33,6 +33,7 @@ uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens); /* bes
 
 typedef struct pn_engine_counts {
     uint64_t steps, prefilled, kv_bytes; /* pages in use; shared ones count once */
+    uint64_t sleeps;          /* times that a caller went to sleep */
     uint32_t threads, cpu;
 } pn_engine_counts;
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);

@@ -19,6 +19,15 @@ typedef struct pn_row_span {
     pn_rows *rows;
 } pn_row_span;
 
+/* A caller inside a wait, on its own stack. */
+typedef struct pn_caller {
+    struct pn_caller *next, *prev;
+    pthread_cond_t wake;
+    const _Atomic bool *cancel;
+    bool polls;               /* cancel is no sequence's: nobody wakes us when it is set */
+    bool task, asleep;
+} pn_caller;
+
 struct pn_sequence {
     pn_engine *e;
     pn_sequence *next, *prev;
@@ -35,7 +44,9 @@ struct pn_sequence {
     float *spare;             /* [vocab] once there was a hold: its logits, while it lasts */
     uint32_t hold;            /* tokens before the try; 0: there is none */
     /* what its caller waits for */
-    bool waiting, in_step, hot, done;
+    bool waiting, in_step, done;
+    bool hot, late;           /* its caller is expected back soon; it was waited for in vain the last time */
+    pn_caller *caller;        /* who is to be woken when it is done */
     pn_outputs outputs;       /* logits or hidden set: for every token; advanced as they are filled */
     bool every;
     _Atomic bool cancel;
@@ -52,30 +63,41 @@ struct pn_engine {
     pn_program *program;
     pn_cursor cursor;         /* of the step that is laid out */
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool leading, active;     /* some caller computes; a step is laid out */
-    pn_cursor *led;           /* what it computes */
-    uint32_t n_callers, n_tasks; /* callers inside a wait for a step, for a task */
+    pthread_condattr_t clock;
+    pthread_cond_t rested;    /* nobody computes: for pausers */
+    bool leading, active;     /* some caller computes or gathers; a step is laid out */
+    _Atomic bool rest;        /* whoever computes comes back at the next tile, and looks who was cancelled */
+    pn_caller *callers, *last_caller, *gatherer, *heir; /* heir: woken to lead */
+    uint32_t n_callers, n_tasks; /* of them, those that wait for a step, for a task */
     bool tasks_turn;          /* steps and tasks take turns */
     uint32_t pausers;         /* callers that want the step to rest at a tile */
-    uint32_t n_waiting, n_hot;
+    uint32_t n_waiting, n_hot; /* sequences that want a step; whose callers will soon want one */
     pn_sequence *first, *last;
     pn_run *runs;
-    pn_sequence **run_of;     /* the sequence of each run */
-    uint32_t n_runs;
-    uint64_t steps, prefilled, step_began, step_us;
+    pn_sequence **run_of;     /* the sequence of each run; NULL: dropped */
+    uint32_t n_runs, n_live;  /* runs; those that were not dropped */
+    uint64_t steps, prefilled, sleeps, step_began, step_us;
     uint64_t busy_us;         /* of the step under way, computing alone */
     _Atomic uint64_t prefill_ns, decode_us;
 };
 
-/* Under the lock, and no caller computing. */
-void pn_engine_pause(pn_engine *e);
-void pn_engine_resume(pn_engine *e);
-void pn_engine_abandon(pn_engine *e);         /* forget the step that is laid out */
+/* ---- callers; all under the lock -------------------------------------------------------------------- */
 
+void pn_callers_init(pn_engine *e);
+void pn_callers_free(pn_engine *e);
+void pn_caller_enter(pn_engine *e, pn_caller *c, const _Atomic bool *cancel, bool task);
+void pn_caller_leave(pn_engine *e, pn_caller *c);
+bool pn_caller_may_lead(const pn_engine *e, const pn_caller *c);
+void pn_caller_sleep(pn_engine *e, pn_caller *c, uint64_t until);   /* 0: until it is woken */
+void pn_caller_wake(pn_caller *c);
+void pn_caller_gather(pn_engine *e, pn_caller *c, uint64_t until);  /* at the head, without computing */
+bool pn_gather_more(const pn_engine *e);                            /* a step would be larger for waiting */
 /* Unlocks while computing; true: the work is finished. */
 bool pn_engine_lead(pn_engine *e, pn_cursor *c, uint64_t until, const _Atomic bool *cancel);
-void pn_engine_wait(pn_engine *e, uint64_t until);
+
+/* Between the two nobody computes. */
+void pn_engine_pause(pn_engine *e);
+void pn_engine_resume(pn_engine *e);
 
 /* Spans of rows; room for one more comes first. */
 ponder_status pn_sequence_room_for_rows(pn_sequence *s, ponder_error *err);
@@ -83,8 +105,10 @@ void pn_sequence_bind_rows(pn_sequence *s, uint32_t at, pn_rows *rows, uint32_t 
 ponder_status pn_sequence_copy_rows(pn_sequence *to, const pn_sequence *from, ponder_error *err);
 void pn_sequence_cut_rows(pn_sequence *s, uint32_t tokens);
 
-/* The sequence waits for nothing any more; a step it is part of is given up, for nothing else may touch its pages. */
+/* The sequence waits for nothing any more, and a step it is part of goes on without it. */
 void pn_sequence_withdraw(pn_sequence *s);
+void pn_engine_drop_run(pn_engine *e, pn_sequence *s);   /* of the step that is laid out; nobody computes */
+void pn_engine_to_back(pn_sequence *s);                  /* others are served first */
 bool pn_sequence_prepare(pn_sequence *s, uint32_t n);   /* pages of the next n positions, own ones */
 void pn_sequence_commit(pn_sequence *s, uint32_t n);
 void pn_sequence_trim(pn_sequence *s);                  /* drop sliding pages that no position needs */

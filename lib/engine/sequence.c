@@ -77,6 +77,7 @@ static void link_sequence(pn_sequence *s)
 {
     pn_engine *e = s->e;
     s->prev = e->last;
+    s->next = NULL;
     if (e->last) e->last->next = s;
     else e->first = s;
     e->last = s;
@@ -89,6 +90,12 @@ static void unlink_sequence(pn_sequence *s)
     else e->first = s->next;
     if (s->next) s->next->prev = s->prev;
     else e->last = s->prev;
+}
+
+void pn_engine_to_back(pn_sequence *s)
+{
+    unlink_sequence(s);
+    link_sequence(s);
 }
 
 static bool reserve(pn_engine *e, const uint64_t n[PN_GROUPS])
@@ -148,12 +155,12 @@ static void drop_unwritten(pn_sequence *s)
 void pn_sequence_withdraw(pn_sequence *s)
 {
     pn_engine *e = s->e;
-    if (e->active && s->in_step) {
+    if (s->in_step) {
         pn_engine_pause(e);
-        if (e->active && s->in_step) pn_engine_abandon(e);
+        if (s->in_step) pn_engine_drop_run(e, s);
         pn_engine_resume(e);
     }
-    if (s->waiting) e->n_waiting--;
+    if (s->waiting && !s->done) e->n_waiting--;
     if (s->hot) e->n_hot--;
     s->waiting = s->hot = s->done = false;
     drop_unwritten(s);
@@ -170,7 +177,6 @@ void pn_sequence_free(pn_sequence *s)
         pn_pool_release(&e->pool[g], s->table[g].credits);
     }
     unlink_sequence(s);
-    pthread_cond_broadcast(&e->changed);
     unlock(e);
     free_memory(s);
 }
@@ -343,7 +349,7 @@ void pn_sequence_mark(pn_sequence *s)
 {
     lock(s->e);
     s->mark = s->past;
-    if (!(s->e->active && s->in_step)) pn_sequence_trim(s);
+    if (!s->in_step) pn_sequence_trim(s);
     unlock(s->e);
 }
 
@@ -441,7 +447,12 @@ void pn_sequence_return(pn_sequence *s)
     s->logits_valid = true;
 }
 
-void pn_sequence_cancel(pn_sequence *s) { atomic_store(&s->cancel, true); }
+void pn_sequence_cancel(pn_sequence *s)
+{
+    atomic_store(&s->cancel, true);
+    atomic_store(&s->e->rest, true);
+}
+
 const _Atomic bool *pn_sequence_cancelled(const pn_sequence *s) { return &s->cancel; }
 bool pn_sequence_take_cancel(pn_sequence *s) { return atomic_exchange(&s->cancel, false); }
 
@@ -450,6 +461,6 @@ void pn_sequence_rest(pn_sequence *s)
     lock(s->e);
     if (s->hot) s->e->n_hot--;
     s->hot = false;
-    pthread_cond_broadcast(&s->e->changed);
+    if (s->e->gatherer && !pn_gather_more(s->e)) pn_caller_wake(s->e->gatherer);
     unlock(s->e);
 }

@@ -1,7 +1,7 @@
 /* A task: work that is no step (a tower's encode), on the engine's team and under its leadership. */
 #include "engine/internal.h"
 
-enum { CANCEL_POLL_US = 5000, SLICE_LEAST_US = 1000 };
+enum { SLICE_LEAST_US = 1000 };
 
 struct pn_task {
     pn_engine *e;
@@ -17,6 +17,7 @@ ponder_status pn_task_new(pn_task **out, pn_engine *e, const pn_work *w, ponder_
     t->e = e;
     t->cursor.work = *w;
     t->cursor.team = e->team;
+    t->cursor.rest = &e->rest;
     pn_cursor_begin(&t->cursor);
     return PONDER_OK;
 }
@@ -38,31 +39,29 @@ static void lead(pn_task *t, uint64_t until, const _Atomic bool *cancel)
     e->tasks_turn = false;
 }
 
-static bool must_wait(const pn_engine *e) { return e->leading || e->pausers || (!e->tasks_turn && e->n_callers); }
-
 ponder_status pn_task_advance(pn_task *t, uint64_t until, const _Atomic bool *cancel, ponder_error *err)
 {
+    static const _Atomic bool never;
     pn_engine *e = t->e;
     ponder_status st = PONDER_OK;
+    pn_caller me;
     bool began = false;
     pthread_mutex_lock(&e->mutex);
-    e->n_tasks++;
-    pn_team_begin(e->team);
+    pn_caller_enter(e, &me, cancel ? cancel : &never, true);
+    me.polls = cancel != NULL;
     while (!t->finished && st == PONDER_OK) {
-        if (cancel && atomic_load(cancel)) {
+        if (atomic_load(me.cancel)) {
             st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
         } else if (until && began && pn_now_us() >= until) {
             st = PONDER_MORE;
-        } else if (must_wait(e)) {
-            pn_engine_wait(e, PN_MIN(until ? until : UINT64_MAX, pn_now_us() + CANCEL_POLL_US));
+        } else if (!pn_caller_may_lead(e, &me)) {
+            pn_caller_sleep(e, &me, until);
         } else {
             lead(t, until, cancel);
         }
         began = true;
     }
-    e->n_tasks--;
-    if (e->n_waiting == 0 && e->n_tasks == 0) pn_team_end(e->team);
-    pthread_cond_broadcast(&e->changed);
+    pn_caller_leave(e, &me);
     pthread_mutex_unlock(&e->mutex);
     return st;
 }
