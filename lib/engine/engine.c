@@ -127,7 +127,6 @@ static void lay_out(pn_engine *e)
     pn_program_begin(e->program, e->runs, e->n_runs);
     pn_cursor_begin(&e->cursor);
     e->active = true;
-    e->step_began = pn_now_us();
     e->busy_us = 0;
 }
 
@@ -195,7 +194,7 @@ static void commit(pn_engine *e)
         if (e->run_of[i]) commit_run(e, e->run_of[i], &e->runs[i]);
     end_step(e);
     e->steps++;
-    e->step_us = pn_now_us() - e->step_began;
+    e->step_us = e->busy_us;
 }
 
 /* ---- leading ------------------------------------------------------------------------------------ */

@@ -76,8 +76,8 @@ struct pn_engine {
     pn_run *runs;
     pn_sequence **run_of;     /* the sequence of each run; NULL: dropped */
     uint32_t n_runs, n_live;  /* runs; those that were not dropped */
-    uint64_t steps, prefilled, sleeps, step_began, step_us;
-    uint64_t busy_us;         /* of the step under way, computing alone */
+    uint64_t steps, prefilled, sleeps;
+    uint64_t busy_us, step_us; /* computing alone: of the step under way, of the last one */
     _Atomic uint64_t prefill_ns, decode_us;
 };
 
