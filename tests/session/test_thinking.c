@@ -196,7 +196,7 @@ static const mode modes[] = {
     {"closed by the caller", CLOSED | NO_THIRD, 2, 45, NULL},
     {"think, tokens", MARKED, 2, 80, start},
     {"think, tokens, zero", MARKED | NO_THIRD, 0, 2, NULL},
-    {"think, tokens, schema", MARKED | SCHEMA, 2, 80, start},
+    {"think, tokens, schema", MARKED | SCHEMA, 2, 140, start},
     {"think, tokens, cancel and resume", MARKED | CUT, 2, 80, start},
     {"text markers", MARKED | TEXT, 4, 120, start},
     {"text markers, fork", MARKED | TEXT | FORKED, 4, 120, start},
