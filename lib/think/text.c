@@ -23,7 +23,7 @@ static size_t one_of(const char *p, size_t n, const char *const *list)
  * line begins with it ("1. First"). */
 static bool abbreviation(const char *p, size_t n)
 {
-    static const char *const known[] = {"dr", "mr", "mrs", "ms", "st", "vs", "cf", "fig", "eq", "no", "approx", NULL};
+    static const char *const known[] = {"dr", "mr", "mrs", "ms", "st", "vs", "cf", "fig", "eq", "approx", NULL};
     size_t from = n;
     while (from > 0 && (letter(p[from - 1]) || p[from - 1] == '.')) from--;
     const size_t word = n - from;

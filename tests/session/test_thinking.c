@@ -238,15 +238,16 @@ static int32_t closes(void *user, const ponder_event *e)
 static void show(ponder_model *m, const ids *v, const char *what, int run, uint64_t counted, uint64_t other)
 {
     static char text[MOST_TEXT];
-    text[text_of_ids(m, v->id, v->n, true, text)] = 0;
+    const size_t from = v->n > 160 ? v->n - 160 : 0; /* the text of an error is short */
+    text[text_of_ids(m, v->id + from, v->n - from, true, text)] = 0;
     fail_msg("%s, run %d: counted %d, told %d: %s", what, run, (int)counted, (int)other, text);
 }
 
-static void no_markup(const char *answer)
+static void no_markup(ponder_model *m, const ids *v, const char *what, int run, const char *answer)
 {
-    static const char *const marks[] = {"<|", "|>", "to=", "assistant", "<think>", "</think>", "[[", "]]"};
+    static const char *const marks[] = {"<|", "|>", "to=", "<think>", "</think>", "[[", "]]"};
     for (size_t i = 0; i < COUNT(marks); i++)
-        if (strstr(answer, marks[i])) fail_msg("the answer has markup: %s", answer);
+        if (strstr(answer, marks[i])) show(m, v, what, run, 0, 0);
 }
 
 static void check_turn(ponder_model *m, const mode *o, ponder_session *s, const seen *v, int64_t cap, size_t from, int run, sums *sum)
@@ -264,7 +265,7 @@ static void check_turn(ponder_model *m, const mode *o, ponder_session *s, const 
     sum->natural += v->t.why == PONDER_THOUGHT_NATURAL;
     sum->cut += v->t.why == PONDER_THOUGHT_CAP;
     sum->soft += v->t.why == PONDER_THOUGHT_SOFT;
-    no_markup(v->answer);
+    no_markup(m, &all, o->name, run, v->answer);
     if (v->t.blocks) assert_int_not_equal(v->t.why, PONDER_THOUGHT_NONE);
     const bool whole = !(o->flags & (FORKED | CUT | SAVED | CLOSED)); /* all of the turn's events were seen */
     if (whole && v->done.end == PONDER_END_EOS && !(o->flags & MARKED)) assert_true(v->n_answer > 0 || v->calls > 0 || v->n_raw > 0 || v->done.calls);
