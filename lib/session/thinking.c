@@ -317,7 +317,8 @@ static void count(ponder_session *s, int32_t token, pn_place before, pn_place af
     pn_thought *t = &s->think.t;
     const bool was = before.channel == PN_CHANNEL_THOUGHT, is = after.channel == PN_CHANNEL_THOUGHT;
     const pn_str text = text_of(s, token);
-    pn_thought_token(t, was && counts, is, was && is && after.since == 0 && before.since > 0, text.p, text.n);
+    const bool anew = muse(s) && was && is && after.since == 0 && before.since > 0; /* " to=self<|message|>" in a thought */
+    pn_thought_token(t, was && counts, is, anew, text.p, text.n);
     const bool said = (after.channel == PN_CHANNEL_ANSWER && after.since > 0) || after.channel == PN_CHANNEL_CALL || after.channel == PN_CHANNEL_ARGUMENT;
     if (said) t->owed = false;
 }

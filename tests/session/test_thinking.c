@@ -245,7 +245,7 @@ static void show(ponder_model *m, const ids *v, const char *what, int run, uint6
 
 static void no_markup(ponder_model *m, const ids *v, const char *what, int run, const char *answer)
 {
-    static const char *const marks[] = {"<|", "|>", "to=", "<think>", "</think>", "[[", "]]"};
+    static const char *const marks[] = {"<|", "|>", "<think>", "</think>", "[[", "]]"};
     for (size_t i = 0; i < COUNT(marks); i++)
         if (strstr(answer, marks[i])) show(m, v, what, run, 0, 0);
 }
@@ -388,6 +388,434 @@ static void every_mode(void **state)
     ponder_model_free(think);
 }
 
+/* ---- what is refused -------------------------------------------------------------------------------------- */
+
+static void refused(void **state)
+{
+    ponder_model *m = *state, *plain = marked_model("tiny/plain.json"), *llama;
+    ponder_config *c = new_config();
+    ponder_session *s;
+    ponder_thought t = {.size = sizeof t};
+    llama = open_model("llama", c);
+    set(c, PONDER_P_THINK_TOKENS, 5);
+    assert_int_equal(ponder_session_new(&s, plain, c), PONDER_E_UNSUPPORTED);
+    assert_non_null(strstr(ponder_config_error(c), "think_tokens"));
+    assert_int_equal(ponder_session_new(&s, llama, c), PONDER_E_UNSUPPORTED); /* no tokenizer at all */
+    set(c, PONDER_P_THINK_TOKENS, -1);
+    set_text(c, PONDER_P_THINK_EXIT, "entropy");
+    assert_int_equal(ponder_session_new(&s, plain, c), PONDER_E_UNSUPPORTED);
+    set_text(c, PONDER_P_THINK_EXIT, "");
+    set(c, PONDER_P_TURN_MS, 100000); /* a turn's time needs no markers */
+    ponder_session_free(new_session(plain, c));
+    set(c, PONDER_P_TURN_MS, 0);
+    set_text(c, PONDER_P_THINK_OPEN, "[[");
+    assert_int_equal(ponder_session_new(&s, plain, c), PONDER_E_ARGUMENT);
+    set_text(c, PONDER_P_THINK_CLOSE, "]]");
+    assert_int_equal(ponder_session_new(&s, m, c), PONDER_E_UNSUPPORTED); /* Muse has its own */
+    set(c, PONDER_P_THINK_LEAST, 9);
+    set(c, PONDER_P_THINK_TOKENS, 8);
+    assert_int_equal(ponder_session_new(&s, plain, c), PONDER_E_RANGE);
+    set(c, PONDER_P_THINK_TOKENS, 9);
+    ponder_session_free(new_session(plain, c));
+    ponder_config_free(c);
+    /* A thought that the prompt opened, and no room for its end. */
+    c = new_config();
+    set(c, PONDER_P_THINK_TOKENS, 0);
+    s = new_session(m, c);
+    add(s, "user", question(0));
+    OK(ponder_session_prompt(s, " to=self<|message|>", 19, PONDER_TOKENIZE_SPECIAL));
+    assert_int_equal(ponder_session_generate(s, NULL, NULL), PONDER_E_RANGE);
+    set(c, PONDER_P_THINK_TOKENS, 1);
+    OK(ponder_session_configure(s, c));
+    assert_int_equal(ask(s)->t.tokens, 1);
+    assert_int_equal(ponder_session_thought(s, NULL), PONDER_E_ARGUMENT);
+    t.size = 8;
+    assert_int_equal(ponder_session_thought(s, &t), PONDER_E_ARGUMENT);
+    ponder_session_free(s);
+    ponder_config_free(c);
+    ponder_model_free(llama);
+    ponder_model_free(plain);
+}
+
+/* ---- no thought ------------------------------------------------------------------------------------------------ */
+
+static void qwen_is_told_in_the_prompt(void **state)
+{
+    (void)state;
+    static const char closed[] = "<|im_start|>assistant\n<think>\n\n</think>\n\n";
+    ponder_model *m = marked_model("tiny/think.json");
+    for (int cap = -1; cap < 4; cap++) {
+        ponder_config *c = new_config();
+        static char text[MOST_TEXT];
+        float logits[160];
+        size_t n;
+        set_text(c, PONDER_P_TEMPLATE, "qwen3");
+        set(c, PONDER_P_THINK_TOKENS, cap);
+        ponder_session *s = new_session(m, c);
+        add(s, "user", "Hi");
+        OK(ponder_session_logits(s, logits, COUNT(logits), &n));
+        const ids v = tokens_of(s);
+        n = text_of_ids(m, v.id, v.n, true, text);
+        const bool told_so = n > sizeof closed && memcmp(text + n - (sizeof closed - 1), closed, sizeof closed - 1) == 0;
+        assert_int_equal(told_so, cap == 0 || cap == 1); /* one token and its end are two */
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+    ponder_model_free(m);
+}
+
+/* ---- messages, words ---------------------------------------------------------------------------------------------- */
+
+static bool ends_in(const char *text, size_t n, const char *what)
+{
+    const size_t len = strlen(what);
+    return n >= len && memcmp(text + n - len, what, len) == 0;
+}
+
+static void message_ends_a_cut_thought(void **state)
+{
+    ponder_model *m = *state;
+    int cut = 0;
+    for (int i = 0; i < 30; i++) {
+        ponder_config *c = warm(i);
+        hard_only(c, i);
+        message(c, i);
+        set(c, PONDER_P_THINK_TOKENS, 9);
+        ponder_session *s = new_session(m, c);
+        add(s, "user", question(i));
+        const seen *v = ask(s);
+        if (v->t.why == PONDER_THOUGHT_CAP) {
+            cut++;
+            assert_true(ends_in(v->thought, v->n_thought, " 12345"));
+            assert_int_equal(v->t.tokens, 9); /* as many as there may be */
+        } else {
+            assert_false(ends_in(v->thought, v->n_thought, " 12345"));
+        }
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+    assert_true(cut > 5);
+}
+
+static void least_is_held(void **state)
+{
+    ponder_model *m = *state;
+    for (int i = 0; i < 40; i++) {
+        ponder_config *c = warm(i);
+        set(c, PONDER_P_THINK_LEAST, 40);
+        set(c, PONDER_P_THINK_START, 1);
+        if (i % 2) set_text(c, PONDER_P_THINK_CONTINUE, "12345");
+        ponder_session *s = new_session(m, c);
+        add(s, "user", question(i));
+        const seen *v = ask(s);
+        assert_true(v->t.tokens >= 40);
+        assert_int_equal(v->t.why, PONDER_THOUGHT_NATURAL);
+        if (i % 2) assert_non_null(strstr(v->thought, "12345")); /* no thought of this model is so long by itself */
+        else assert_in_range(v->t.injected, 3, 9);              /* the opening; the end, if the model wanted the turn's */
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+}
+
+/* ---- the same in slices; probes leave no trace ------------------------------------------------------------------------ */
+
+static void everything(ponder_config *c, int run)
+{
+    message(c, run);
+    leave(c, run);
+    set(c, PONDER_P_THINK_LEAST, 6);
+    set_text(c, PONDER_P_THINK_CONTINUE, "12");
+    set(c, PONDER_P_LOGPROBS, 1);
+}
+
+static void same_in_slices(void **state)
+{
+    ponder_model *m = *state;
+    for (int i = 0; i < 24; i++) {
+        ponder_config *c = warm(i);
+        everything(c, i);
+        set(c, PONDER_P_THINK_TOKENS, 12 + i);
+        ponder_session *a = new_session(m, c), *b = new_session(m, c);
+        add(a, "user", question(i));
+        add(b, "user", question(i));
+        told *x = generate(a), *y = new_told();
+        ponder_event e = {.size = sizeof e};
+        while (e.kind != PONDER_EVENT_DONE) {
+            const ponder_status st = ponder_session_step(b, 0, &e);
+            if (st < 0) fail_msg("%s", ponder_session_error(b));
+            /* A host that looks at a session between slices sees no probe, and disturbs none. */
+            if (i % 3 == 0) assert_true(tokens_of(b).n > 0);
+            if (st == PONDER_OK) take_event(y, &e);
+        }
+        const ids v = tokens_of(a), w = tokens_of(b);
+        same_ids(&v, w.id, w.n);
+        assert_int_equal(x->n_trace, y->n_trace);
+        assert_memory_equal(x->trace, y->trace, x->n_trace);
+        free(x);
+        free(y);
+        ponder_session_free(a);
+        ponder_session_free(b);
+        ponder_config_free(c);
+    }
+}
+
+static void probes_leave_no_trace(void **state)
+{
+    ponder_model *m = *state;
+    uint64_t probes = 0;
+    for (int i = 0; i < 32; i++) {
+        ponder_config *c = warm(i);
+        set_text(c, PONDER_P_EFFORT, "xhigh");
+        set_text(c, PONDER_P_KV_TYPE, i % 3 == 0 ? "f32" : i % 3 == 1 ? "f16" : "q8_0");
+        ponder_session *a = new_session(m, c);
+        set_text(c, PONDER_P_THINK_EXIT, i % 2 ? "entropy" : "answer");
+        set(c, PONDER_P_THINK_INTERVAL, 1);
+        OK(ponder_config_set_f64(c, PONDER_P_THINK_PROBE_SHARE, 100));
+        OK(ponder_config_set_f64(c, PONDER_P_THINK_EXIT_AT, i % 2 ? 0 : 2)); /* never certain enough */
+        ponder_session *b = new_session(m, c);
+        add(a, "user", question(i));
+        add(b, "user", question(i));
+        ask(a);
+        const seen *v = ask(b);
+        probes += v->t.probes;
+        if (v->t.probes) assert_true(v->t.probe_tokens >= 6 * v->t.probes);
+        const ids x = tokens_of(a), y = tokens_of(b);
+        same_ids(&x, y.id, y.n);
+        float p[SEED_VOCAB], q[SEED_VOCAB];
+        size_t n;
+        OK(ponder_session_logits(a, p, SEED_VOCAB, &n));
+        OK(ponder_session_logits(b, q, SEED_VOCAB, &n));
+        assert_memory_equal(p, q, sizeof p);
+        ponder_session_free(a);
+        ponder_session_free(b);
+        ponder_config_free(c);
+    }
+    assert_true(probes > 300);
+}
+
+static void certain_answers_leave_early(void **state)
+{
+    ponder_model *m = *state;
+    ponder_config *c = warm(1);
+    set_text(c, PONDER_P_THINK_EXIT, "entropy");
+    set(c, PONDER_P_THINK_INTERVAL, 3);
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_PROBE_SHARE, 100));
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_EXIT_AT, 100)); /* anything is certain enough */
+    ponder_session *s = new_session(m, c);
+    add(s, "user", question(1));
+    const seen *v = ask(s);
+    assert_int_equal(v->t.why, PONDER_THOUGHT_CONFIDENT);
+    assert_int_equal(v->t.probes, 1);
+    assert_int_equal(v->t.tokens, 3 + 1);
+    assert_true(v->n_answer > 0);
+    ponder_session_free(s);
+    /* The share of probes is kept. */
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_PROBE_SHARE, 0.03));
+    s = new_session(m, c);
+    add(s, "user", question(1));
+    assert_int_equal(ask(s)->t.probes, 0);
+    ponder_session_free(s);
+    ponder_config_free(c);
+}
+
+/* ---- from outside: the caller, the clock -------------------------------------------------------------------------------- */
+
+static int32_t close_at_first(void *user, const ponder_event *e)
+{
+    seen *v = user;
+    watch(v, e);
+    if (e->kind == PONDER_EVENT_THOUGHT) ponder_session_close_thought((ponder_session *)(uintptr_t)v->done.name);
+    return 0;
+}
+
+static void closed_by_the_caller(void **state)
+{
+    ponder_model *m = *state;
+    for (int i = 0; i < 8; i++) {
+        ponder_config *c = warm(i);
+        static seen v;
+        memset(&v, 0, sizeof v);
+        v.t.size = sizeof v.t;
+        set_text(c, PONDER_P_EFFORT, "xhigh");
+        if (i % 2) set_text(c, PONDER_P_THINK_SCOPE, "block");
+        ponder_session *s = new_session(m, c); /* with no limit at all */
+        ponder_session_close_thought(s);       /* no turn is under way: nothing */
+        add(s, "user", "Which 3 of 91462 sum to 11?");
+        v.done.name = (const char *)s;
+        OK(ponder_session_generate(s, close_at_first, &v));
+        OK(ponder_session_thought(s, &v.t));
+        assert_int_equal(v.t.why, PONDER_THOUGHT_CALLER);
+        assert_in_range(v.t.tokens, 2, 4);
+        assert_int_equal(v.t.blocks, 1);
+        assert_true(v.n_answer > 0);
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+}
+
+static void time_ends_a_turn(void **state)
+{
+    ponder_model *m = *state;
+    for (int i = 0; i < 4; i++) {
+        ponder_config *c = warm(i);
+        static const char *const clocks[] = {"", "wall", "inside", ""};
+        set(c, PONDER_P_MAX_TOKENS, 0);
+        set(c, PONDER_P_CONTEXT, 8192);
+        set(c, PONDER_P_IGNORE_EOS, 1);
+        set(c, PONDER_P_TURN_MS, 20);
+        set_text(c, PONDER_P_CLOCK, clocks[i]);
+        ponder_session *s = new_session(m, c);
+        add(s, "user", question(i));
+        /* 8,000 tokens take far longer than 20 ms. */
+        assert_int_equal((i == 3 ? talk(s, 0) : ask(s))->done.end, PONDER_END_TIME);
+        const size_t n = tokens_of(s).n;
+        assert_in_range(n, 50, 8000);
+        assert_int_equal(ask(s)->done.end, PONDER_END_TIME); /* and may go on, with time of its own */
+        assert_true(tokens_of(s).n > n);
+        /* A prompt that cannot be computed in time is refused, and says how long it would take. */
+        int32_t *prompt = calloc(4000, sizeof *prompt);
+        for (int k = 0; k < 4000; k++) prompt[k] = 3 + k % 50;
+        set(c, PONDER_P_TURN_MS, 1);
+        OK(ponder_session_configure(s, c));
+        OK(ponder_session_rewind(s, 0, NULL));
+        OK(ponder_session_prompt_ids(s, prompt, 4000));
+        assert_int_equal(ponder_session_generate(s, NULL, NULL), PONDER_E_RANGE);
+        assert_non_null(strstr(ponder_session_error(s), "estimated"));
+        free(prompt);
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+}
+
+static void time_ends_a_thought(void **state)
+{
+    ponder_model *m = *state;
+    for (int ms = 0; ms < 2; ms++) {
+        ponder_config *c = warm(3);
+        set(c, PONDER_P_MAX_TOKENS, 0);
+        set(c, PONDER_P_CONTEXT, 4096);
+        set(c, PONDER_P_THINK_START, 1);
+        set(c, PONDER_P_THINK_LEAST, 100000); /* it would go on for ever */
+        set(c, PONDER_P_THINK_MS, ms ? 30 : 0);
+        ponder_session *s = new_session(m, c);
+        add(s, "user", question(0));
+        const seen *v = ask(s);
+        assert_int_equal(v->t.why, ms ? PONDER_THOUGHT_TIME : PONDER_THOUGHT_NONE);
+        assert_int_equal(v->t.tokens > 0, ms > 0);
+        assert_true(v->n_answer > 0);
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+}
+
+/* ---- going on thinking in the answer ---------------------------------------------------------------------------------------- */
+
+static void escapes_are_told(void **state)
+{
+    (void)state;
+    ponder_model *m = marked_model("tiny/plain.json");
+    for (int i = 0; i < 8; i++) {
+        ponder_config *c = warm(i);
+        set(c, PONDER_P_MAX_TOKENS, 60);
+        set(c, PONDER_P_THINK_TOKENS, 9);
+        set(c, PONDER_P_THINK_START, 1);
+        set_text(c, PONDER_P_TEMPLATE, "chatml");
+        set_text(c, PONDER_P_THINK_OPEN, "[[");
+        set_text(c, PONDER_P_THINK_CLOSE, "]]");
+        ponder_session *s = new_session(m, c);
+        OK(ponder_session_bias(s, 3 + ']' - ' ', -INFINITY));
+        OK(ponder_session_bias(s, 3 + '[' - ' ', i % 2 ? 100 : -INFINITY)); /* nothing but openers, or none */
+        add(s, "user", "Hi");
+        const seen *v = ask(s);
+        assert_int_equal(v->t.escaped, i % 2);
+        assert_null(strstr(v->answer, "[["));
+        assert_true(v->t.tokens <= 9);
+        assert_int_equal(v->t.blocks, 1);
+        ponder_session_free(s);
+        ponder_config_free(c);
+    }
+    ponder_model_free(m);
+}
+
+/* ---- no memory ------------------------------------------------------------------------------------------------------------------ */
+
+static long allocations, fail_at = -1;
+
+static void *take(void *user, size_t bytes, size_t align)
+{
+    void *p = NULL;
+    (void)user;
+    if (allocations++ == fail_at) return NULL;
+    return posix_memalign(&p, align < sizeof(void *) ? sizeof(void *) : align, bytes ? bytes : 1) == 0 ? p : NULL;
+}
+
+static void give_back(void *user, void *p, size_t bytes)
+{
+    (void)user;
+    (void)bytes;
+    free(p);
+}
+
+/* A turn with everything that a budget has; its status. */
+static ponder_status budgeted_turn(ponder_model *m, ponder_config *c, bool with)
+{
+    ponder_session *s = NULL, *fork = NULL;
+    ponder_status st = ponder_session_new(&s, m, c);
+    if (st == PONDER_OK && with) st = ponder_session_tools(s, tools, sizeof tools - 1);
+    if (st == PONDER_OK) st = ponder_session_add(s, "user", "Add 1+2", 7);
+    if (st == PONDER_OK) st = ponder_session_fork(&fork, s, NULL);
+    if (st == PONDER_OK) st = ponder_session_generate(s, NULL, NULL);
+    if (st == PONDER_OK) st = ponder_session_generate(fork, NULL, NULL);
+    if (st != PONDER_OK && s) {
+        fail_at = -1; /* memory is there again: the session is of use */
+        ponder_status again = ponder_session_add(s, "user", "Add 1+2", 7);
+        if (again == PONDER_OK) again = ponder_session_generate(s, NULL, NULL);
+        if (again != PONDER_OK) fail_msg("after a failed allocation: %s", ponder_session_error(s));
+    }
+    ponder_session_free(fork);
+    ponder_session_free(s);
+    return st;
+}
+
+static void every_allocation_of_a_turn(void **state)
+{
+    (void)state;
+    const ponder_alloc a = {sizeof a, NULL, take, give_back};
+    ponder_config *c;
+    ponder_model *m;
+    OK(ponder_config_new(&c, &a));
+    set(c, PONDER_P_THREADS, 1);
+    set(c, PONDER_P_CONTEXT, 4096);
+    set(c, PONDER_P_MAX_TOKENS, 40);
+    set(c, PONDER_P_THINK_TOKENS, 14);
+    set(c, PONDER_P_THINK_LEAST, 4);
+    set(c, PONDER_P_THINK_START, 1);
+    set_text(c, PONDER_P_THINK_MESSAGE, " 12");
+    set_text(c, PONDER_P_THINK_CONTINUE, "3");
+    set_text(c, PONDER_P_THINK_EXIT, "answer");
+    set(c, PONDER_P_THINK_INTERVAL, 4);
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_PROBE_SHARE, 10));
+    OK(ponder_config_set_f64(c, PONDER_P_THINK_EXIT_AT, 2));
+    OK(ponder_model_open(&m, data_path("seed0"), c));
+    for (int with = 0; with < 2; with++) { /* tools make a long prompt: then one in forty */
+        const long before = allocations;
+        OK(budgeted_turn(m, c, with));
+        const long all = allocations - before, stride = with ? 40 : 1;
+        long failed = 0;
+        for (long at = 0; at < all; at += stride) {
+            fail_at = allocations + at;
+            const ponder_status st = budgeted_turn(m, c, with);
+            fail_at = -1;
+            if (st != PONDER_OK && st != PONDER_E_NOMEM) fail_msg("allocation %ld of %ld failed: status %d", at, all, (int)st);
+            failed += st != PONDER_OK;
+        }
+        printf("%ld allocations, %ld failures\n", all, failed);
+        assert_true(failed * stride > all / 2);
+    }
+    ponder_config_free(c);
+    ponder_model_free(m);
+}
+
 static int open_seed(void **state)
 {
     ponder_config *c = new_config();
@@ -404,6 +832,11 @@ static int close_seed(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_mode)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_mode), cmocka_unit_test(refused), cmocka_unit_test(qwen_is_told_in_the_prompt), cmocka_unit_test(message_ends_a_cut_thought),
+        cmocka_unit_test(least_is_held), cmocka_unit_test(same_in_slices), cmocka_unit_test(probes_leave_no_trace),
+        cmocka_unit_test(certain_answers_leave_early), cmocka_unit_test(closed_by_the_caller), cmocka_unit_test(time_ends_a_turn),
+        cmocka_unit_test(time_ends_a_thought), cmocka_unit_test(escapes_are_told), cmocka_unit_test(every_allocation_of_a_turn),
+    };
     return cmocka_run_group_tests_name("thinking", tests, open_seed, close_seed);
 }
