@@ -177,7 +177,20 @@ enum {
     PONDER_P_THINK_PROBE_SHARE = 416, /* f64*: most tokens that probes compute, as a share of the thought's */
     PONDER_P_THINK_OPEN = 417,    /* str*: marker that opens a thought, where the model has none of its own */
     PONDER_P_THINK_CLOSE = 418,   /* str*: marker that closes it */
-    PONDER_P_THINK_START = 419    /* i64*: 1 opens a thought at the turn's beginning */
+    PONDER_P_THINK_START = 419,   /* i64*: 1 opens a thought at the turn's beginning */
+    /* remote: read by ponder_model_open_remote; those marked * by sessions of such a model, later too. doc/remote.md */
+    PONDER_P_REMOTE_KEY = 600,    /* str: sent as "Authorization: Bearer ..."; in no log line and no error text */
+    PONDER_P_REMOTE_MODEL = 601,  /* str: the model's name at the servers; "": the first that they list */
+    PONDER_P_REMOTE_RETRIES = 602, /* i64: how often a request is sent again after a failure, beside once for each further server */
+    PONDER_P_REMOTE_TIMEOUT_MS = 603, /* i64: milliseconds without a byte after which a request is given up and sent elsewhere */
+    PONDER_P_REMOTE_CA = 604,     /* str: path of certificates (PEM) to trust; "": the system's. They are always verified */
+    PONDER_P_REMOTE_URL = 605,    /* str: further servers of the same model, separated by blanks */
+    PONDER_P_REMOTE_FLIGHTS = 606, /* i64: most requests at a time to one server, the others wait; 0: any number */
+    PONDER_P_REMOTE_SERVER = 607, /* str: "openai", "vllm", "sglang" or "llama.cpp": which extensions they know; "": as their list of models says */
+    PONDER_P_REMOTE_PROXY = 608,  /* str: proxy to go through; "": none, whatever the environment says */
+    PONDER_P_REMOTE_KEY_FILE = 609, /* str: path of a file whose first line is the key */
+    PONDER_P_REMOTE_BODY = 610,   /* str*: JSON object whose members go into each request as they are */
+    PONDER_P_REMOTE_RESTART = 611 /* i64*: 1: a turn whose stream breaks after something was reported begins again, after PONDER_EVENT_RESTART; 0: it fails */
 };
 
 enum { PONDER_TYPE_I64 = 1, PONDER_TYPE_F64 = 2, PONDER_TYPE_STR = 3 };
@@ -245,6 +258,12 @@ PONDER_API ponder_status ponder_model_open_memory(ponder_model **out, const void
 PONDER_API ponder_status ponder_model_open_fd(ponder_model **out, int fd, uint64_t offset, uint64_t length, ponder_config *config);
 /* A GGUF behind a callback. The struct is copied; what it points to must live as long as the model. */
 PONDER_API ponder_status ponder_model_open_source(ponder_model **out, const ponder_source *source, ponder_config *config);
+/* A model on servers that speak OpenAI's protocol (vLLM, SGLang, llama-server and others): "http://host:port" or a whole base
+ * "https://host/v1", several separated by blanks (they must serve the same model). Sessions work as those of a model here, but
+ * for what needs its numbers or tokens (PONDER_E_UNSUPPORTED with a text that says so; doc/remote.md has the list). Blocks until one
+ * server has told its models. Network code is loaded here and nowhere else; no thread is started (libcurl's look-up of a host's
+ * name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl; PONDER_E_IO: no server answered; PONDER_E_ARGUMENT. */
+PONDER_API ponder_status ponder_model_open_remote(ponder_model **out, const char *url, ponder_config *config);
 PONDER_API void ponder_model_free(ponder_model *model);
 
 /* A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. */
@@ -287,11 +306,13 @@ enum {
     PONDER_INFO_ENCODED = 17,       /* i64: images, frame pairs and sounds encoded so far (not found in the cache) */
     PONDER_INFO_MEDIA_BYTES = 18,   /* i64: bytes in the cache of encoded media */
     PONDER_INFO_SAMPLE_RATE = 19,   /* i64: samples a second of the audio tower; 0: none */
+    PONDER_INFO_SERVERS = 60,       /* i64: servers of a remote model that answered when they were last asked; 0: a local one */
     PONDER_INFO_ARCHITECTURE = 100, /* str: "llama", "muse-glimmer", ... */
     PONDER_INFO_NAME = 101,         /* str: as the file says; may be empty */
     PONDER_INFO_TYPE = 102,         /* str: the most common weight type, "Q4_1" */
     PONDER_INFO_TEMPLATE = 103,     /* str: "muse", "chatml", "gemma", "llama3", or "" when the file's is unknown */
-    PONDER_INFO_HASH = 104          /* str: hexadecimal, of the metadata and of samples of the weights */
+    PONDER_INFO_HASH = 104,         /* str: hexadecimal, of the metadata and of samples of the weights */
+    PONDER_INFO_SERVER = 160        /* str: what the servers of a remote model are, as PONDER_P_REMOTE_SERVER; "" for a local one */
 };
 /* By id. PONDER_E_UNKNOWN: no such id, or of the other type. Any thread. */
 PONDER_API ponder_status ponder_model_info_i64(ponder_model *model, int32_t id, int64_t *out);
@@ -459,7 +480,8 @@ enum {
     PONDER_EVENT_ANSWER = 3,     /* text of the answer */
     PONDER_EVENT_TOOL_CALL = 4,  /* a whole call: `name`, and its arguments as a JSON object in `text` */
     PONDER_EVENT_DONE = 5,       /* the last event of a turn */
-    PONDER_EVENT_RAW = 6         /* what the model wrote where a call or a header should be: not lost, not understood */
+    PONDER_EVENT_RAW = 6,        /* what the model wrote where a call or a header should be: not lost, not understood */
+    PONDER_EVENT_RESTART = 7     /* with PONDER_P_REMOTE_RESTART: what was reported of this turn is void, it begins again */
 };
 enum {
     PONDER_END_NONE = 0,

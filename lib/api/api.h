@@ -26,6 +26,8 @@ typedef struct pn_call {
     pn_fenv fenv;
 } pn_call;
 ponder_status pn_call_begin(pn_call *c, ponder_session *s);
+/* PONDER_E_UNSUPPORTED for a session of a remote model; `what`: that it has none of. */
+ponder_status pn_call_local(ponder_session *s, const char *what);
 ponder_status pn_call_end(pn_call *c, ponder_status st);
 
 #endif

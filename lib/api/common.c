@@ -68,6 +68,12 @@ ponder_status pn_call_begin(pn_call *c, ponder_session *s)
     return PONDER_OK;
 }
 
+ponder_status pn_call_local(ponder_session *s, const char *what)
+{
+    if (!s->distant) return PONDER_OK;
+    return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "a session of a remote model has no such thing as %s", what);
+}
+
 ponder_status pn_call_end(pn_call *c, ponder_status st)
 {
     pn_fenv_leave(&c->fenv);

@@ -34,6 +34,8 @@ void ponder_config_free(ponder_config *c)
     if (!c) return;
     pn_strings_forget(&c->stop, allocator(c));
     pn_strings_forget(&c->more, allocator(c));
+    const int key = pn_param_index(PONDER_P_REMOTE_KEY);
+    if (c->value[key].str) explicit_bzero(c->value[key].str, strlen(c->value[key].str) + 1);
     for (int i = 0; i < PN_PARAMS; i++)
         if (pn_params[i].type == PONDER_TYPE_STR && c->value[i].str) pn_free(allocator(c), c->value[i].str, strlen(c->value[i].str) + 1);
     ponder_alloc a = c->alloc;
@@ -91,6 +93,7 @@ static ponder_status check_str(ponder_config *c, ponder_param id, const char *v)
         {PONDER_P_THINK_SCOPE, {"turn", "block"}},
         {PONDER_P_CLOCK, {"", "wall", "inside"}},
         {PONDER_P_THINK_EXIT, {"", "entropy", "answer"}},
+        {PONDER_P_REMOTE_SERVER, {"", "openai", "vllm", "sglang", "llama.cpp"}},
     };
     for (size_t i = 0; i < PN_COUNT(sets); i++) {
         if (sets[i].id != id) continue;

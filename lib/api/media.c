@@ -341,6 +341,7 @@ ponder_status ponder_session_attach_video(ponder_session *s, ponder_image *const
 ponder_status ponder_session_attach_sound(ponder_session *s, ponder_sound *sound)
 {
     BEGIN(s);
+    if ((st = pn_call_local(s, "a sound")) != PONDER_OK) return pn_call_end(&call, st);
     st = sound ? pn_api_pid(sound->pid, &s->err) : pn_fail(&s->err, PONDER_E_ARGUMENT, "sound: NULL");
     if (st == PONDER_OK) st = pn_session_attach_sound(s, sound->sound);
     END();
@@ -349,6 +350,7 @@ ponder_status ponder_session_attach_sound(ponder_session *s, ponder_sound *sound
 ponder_status ponder_session_listen(ponder_session *s, const ponder_samples *p)
 {
     BEGIN(s);
+    if ((st = pn_call_local(s, "a sound")) != PONDER_OK) return pn_call_end(&call, st);
     if (!pn_api_struct(p, sizeof *p) || (!p->samples && p->frames)) st = pn_fail(&s->err, PONDER_E_ARGUMENT, "samples: NULL or without its size");
     else st = pn_session_listen(s, p->samples, p->frames, p->rate, p->channels);
     END();
@@ -357,6 +359,7 @@ ponder_status ponder_session_listen(ponder_session *s, const ponder_samples *p)
 ponder_status ponder_session_features(ponder_session *s, float *rows, size_t cap, size_t *n)
 {
     BEGIN(s);
+    if ((st = pn_call_local(s, "rows of media")) != PONDER_OK) return pn_call_end(&call, st);
     pn_buf b;
     pn_buf_init(&b, s->a);
     st = pn_session_features(s, &b);
@@ -368,6 +371,7 @@ ponder_status ponder_session_features(ponder_session *s, float *rows, size_t cap
 ponder_status ponder_session_prefill(ponder_session *s, uint64_t max_us)
 {
     BEGIN(s);
+    if ((st = pn_call_local(s, "computing ahead")) != PONDER_OK) return pn_call_end(&call, st);
     uint64_t now = pn_now_us();
     st = pn_session_prefill(s, max_us == UINT64_MAX ? 0 : now + PN_MIN(max_us, UINT64_C(1) << 50));
     END();

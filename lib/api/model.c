@@ -1,5 +1,7 @@
 #include "api/api.h"
 
+#include "remote/remote.h"
+
 #include <stdio.h>
 #include <unistd.h>
 
@@ -86,6 +88,17 @@ ponder_status ponder_model_open_source(ponder_model **out, const ponder_source *
     return open_model(out, from_callback, source, c);
 }
 
+ponder_status ponder_model_open_remote(ponder_model **out, const char *url, ponder_config *c)
+{
+    if (!out) return PONDER_E_ARGUMENT;
+    *out = NULL;
+    ponder_error *err = pn_api_config_error(c);
+    if (!url) return pn_fail(err, PONDER_E_ARGUMENT, "url: NULL");
+    ponder_status st = pn_model_open_remote(out, url, c, err);
+    if (st != PONDER_OK && c && c->log) c->log(c->log_user, 1, c->err.text);
+    return st;
+}
+
 void ponder_model_free(ponder_model *m)
 {
     if (!m || m->pid != getpid()) return; /* after fork() its threads and locks are not ours to end */
@@ -98,6 +111,7 @@ ponder_status ponder_model_share(ponder_model **out, ponder_model *m, ponder_con
     *out = NULL;
     if (!m) return pn_fail(pn_api_config_error(c), PONDER_E_ARGUMENT, "model: NULL");
     ponder_status st = pn_api_pid(m->pid, pn_api_config_error(c));
+    if (st == PONDER_OK && m->fleet) return pn_fail(pn_api_config_error(c), PONDER_E_UNSUPPORTED, "a remote model has no weights to share: open it again");
     return st == PONDER_OK ? pn_model_share(out, m, c, pn_api_config_error(c)) : st;
 }
 
@@ -112,10 +126,28 @@ ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_confi
 
 /* ---- information --------------------------------------------------------------------------------- */
 
+/* Of a model that is elsewhere, little is known. */
+static ponder_status remote_i64(ponder_model *m, int32_t id, int64_t *out)
+{
+    uint32_t alive = 0;
+    *out = 0;
+    switch (id) {
+    case PONDER_INFO_SERVERS:
+        pn_fleet_servers(m->fleet, &alive);
+        *out = alive;
+        return PONDER_OK;
+    case PONDER_INFO_CONTEXT: *out = (int64_t)pn_fleet_context(m->fleet); return PONDER_OK;
+    case PONDER_INFO_MEMORY_BYTES: *out = (int64_t)pn_meter_used(&m->meter); return PONDER_OK;
+    case PONDER_INFO_PEAK_BYTES: *out = (int64_t)pn_meter_peak(&m->meter); return PONDER_OK;
+    default: return id >= PONDER_INFO_VOCAB && id <= PONDER_INFO_SAMPLE_RATE ? PONDER_E_UNSUPPORTED : PONDER_E_UNKNOWN;
+    }
+}
+
 ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
 {
     if (!m || !out) return PONDER_E_ARGUMENT;
     if (pn_api_pid(m->pid, NULL) != PONDER_OK) return PONDER_E_FORK;
+    if (m->fleet) return remote_i64(m, id, out);
     const pn_network *n = m->core->network;
     pn_engine_counts c;
     pn_engine_read_counts(m->engine, &c);
@@ -138,6 +170,7 @@ ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_SOUNDS: *out = m->core->audio != NULL; break;
     case PONDER_INFO_ENCODED: *out = (int64_t)atomic_load(&m->core->encoded); break;
     case PONDER_INFO_MEDIA_BYTES: *out = (int64_t)pn_core_media_bytes(m->core); break;
+    case PONDER_INFO_SERVERS: *out = 0; break;
     case PONDER_INFO_SAMPLE_RATE: *out = m->core->audio ? PN_AUDIO_RATE : 0; break;
     default: return PONDER_E_UNKNOWN;
     }
@@ -151,11 +184,13 @@ ponder_status ponder_model_info_str(ponder_model *m, int32_t id, char *out, size
     if (pn_api_pid(m->pid, NULL) != PONDER_OK) return PONDER_E_FORK;
     const char *text;
     switch (id) {
-    case PONDER_INFO_ARCHITECTURE: text = m->core->network->d.arch; break;
+    case PONDER_INFO_ARCHITECTURE: text = m->fleet ? "remote" : m->core->network->d.arch; break;
     case PONDER_INFO_NAME: text = m->core->name; break;
-    case PONDER_INFO_TYPE: text = pn_type_name(m->core->network->store.main_type); break;
+    case PONDER_INFO_SERVER: text = m->fleet ? pn_dialect_name(pn_fleet_dialect(m->fleet)) : ""; break;
+    case PONDER_INFO_TYPE: text = m->fleet ? "" : pn_type_name(m->core->network->store.main_type); break;
     case PONDER_INFO_TEMPLATE: text = pn_template_name(m->core->template); break;
     case PONDER_INFO_HASH:
+        if (m->fleet) return PONDER_E_UNSUPPORTED;
         snprintf(hash, sizeof hash, "%016llx", (unsigned long long)m->core->hash);
         text = hash;
         break;

@@ -22,7 +22,7 @@ const char *ponder_session_error(const ponder_session *s) { return s ? s->err.te
 
 void ponder_session_cancel(ponder_session *s)
 {
-    if (s) pn_sequence_cancel(s->seq);
+    if (s) pn_session_cancel(s);
 }
 
 void ponder_session_close_thought(ponder_session *s)
@@ -35,6 +35,10 @@ void ponder_session_close_thought(ponder_session *s)
     pn_call call; \
     ponder_status st = pn_call_begin(&call, s); \
     if (st != PONDER_OK) return st
+/* ... and one that needs what a remote model keeps to itself. */
+#define BEGIN_LOCAL(s, what) \
+    BEGIN(s); \
+    if ((st = pn_call_local(s, what)) != PONDER_OK) return pn_call_end(&call, st)
 #define END() return pn_call_end(&call, st)
 #define MISSING(s, what) pn_fail(&(s)->err, PONDER_E_ARGUMENT, what ": NULL")
 
@@ -47,7 +51,7 @@ ponder_status ponder_session_configure(ponder_session *s, ponder_config *c)
 
 ponder_status ponder_session_bias(ponder_session *s, int32_t token, float bias)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a bias");
     st = pn_session_bias(s, token, bias);
     END();
 }
@@ -62,14 +66,14 @@ ponder_status ponder_session_add(ponder_session *s, const char *role, const char
 
 ponder_status ponder_session_prompt(ponder_session *s, const char *text, size_t bytes, uint32_t flags)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a raw prompt");
     st = !text && bytes ? MISSING(s, "text") : pn_session_prompt(s, text, bytes, flags);
     END();
 }
 
 ponder_status ponder_session_prompt_ids(ponder_session *s, const int32_t *ids, size_t n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a raw prompt");
     if (!ids && n) st = MISSING(s, "ids");
     else st = pn_session_prompt_ids(s, ids, n);
     END();
@@ -95,7 +99,7 @@ ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_even
     do {
         st = pn_session_next(s, 0, &event);
         if (st != PONDER_OK) break;
-        if (tell(&call, on_event, user, &event) != 0) pn_sequence_cancel(s->seq);
+        if (tell(&call, on_event, user, &event) != 0) pn_session_cancel(s);
     } while (event.kind != PONDER_EVENT_DONE);
     if (st != PONDER_OK) {
         event = (ponder_event){.size = sizeof event, .kind = PONDER_EVENT_DONE, .end = PONDER_END_FAILED, .token = -1};
@@ -153,7 +157,7 @@ ponder_status ponder_session_rewind(ponder_session *s, size_t tokens, size_t *re
 
 ponder_status ponder_session_tokens(ponder_session *s, int32_t *ids, size_t cap, size_t *n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "tokens");
     st = pn_api_copy(pn_sequence_ids(s->seq), pn_sequence_held(s->seq), sizeof *ids, ids, cap, n, &s->err);
     END();
 }
@@ -161,6 +165,7 @@ ponder_status ponder_session_tokens(ponder_session *s, int32_t *ids, size_t cap,
 uint64_t ponder_session_bytes(const ponder_session *s)
 {
     if (!s || s->pid != getpid()) return 0;
+    if (s->distant) return sizeof *s + pn_distant_bytes(s);
     return sizeof *s + pn_sequence_bytes(s->seq) + pn_sampler_bytes(s->sampler.vocab);
 }
 
@@ -168,7 +173,7 @@ uint64_t ponder_session_bytes(const ponder_session *s)
 
 ponder_status ponder_session_eval(ponder_session *s, const int32_t *ids, size_t n, ponder_eval *eval)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "eval");
     if (!pn_api_struct(eval, sizeof *eval) || (!ids && n)) st = MISSING(s, "ids or eval");
     else {
         pn_session_drop_turn(s);
@@ -179,7 +184,7 @@ ponder_status ponder_session_eval(ponder_session *s, const int32_t *ids, size_t 
 
 ponder_status ponder_session_logits(ponder_session *s, float *logits, size_t cap, size_t *n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "logits");
     pn_session_drop_turn(s);
     if (logits && cap >= s->sampler.vocab) st = pn_session_settle(s);
     if (st == PONDER_OK) st = pn_api_copy(pn_sequence_logits(s->seq), s->sampler.vocab, sizeof *logits, logits, cap, n, &s->err);
@@ -188,7 +193,7 @@ ponder_status ponder_session_logits(ponder_session *s, float *logits, size_t cap
 
 ponder_status ponder_session_score(ponder_session *s, const int32_t *ids, size_t n, float *logprobs)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "scores");
     pn_session_drop_turn(s);
     st = n && (!ids || !logprobs) ? MISSING(s, "ids or logprobs") : pn_session_score(s, ids, n, logprobs);
     END();
@@ -196,7 +201,7 @@ ponder_status ponder_session_score(ponder_session *s, const int32_t *ids, size_t
 
 ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t bytes, float *vector, size_t cap, size_t *n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "embeddings");
     const uint32_t width = s->model->core->network->d.width;
     if (!n || !text || (!vector && cap)) st = MISSING(s, "text, vector or n");
     else {
@@ -211,7 +216,7 @@ ponder_status ponder_session_embed(ponder_session *s, const char *text, size_t b
 
 ponder_status ponder_session_save(ponder_session *s, void *bytes, size_t cap, size_t *n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a saved state");
     pn_buf b;
     pn_session_drop_turn(s);
     pn_buf_init(&b, s->a);
@@ -223,7 +228,7 @@ ponder_status ponder_session_save(ponder_session *s, void *bytes, size_t cap, si
 
 ponder_status ponder_session_save_file(ponder_session *s, const char *path)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a saved state");
     pn_buf b;
     pn_session_drop_turn(s);
     pn_buf_init(&b, s->a);
@@ -235,14 +240,14 @@ ponder_status ponder_session_save_file(ponder_session *s, const char *path)
 
 ponder_status ponder_session_load(ponder_session *s, const void *bytes, size_t n)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a saved state");
     st = bytes ? pn_session_load(s, bytes, n) : MISSING(s, "bytes");
     END();
 }
 
 ponder_status ponder_session_load_file(ponder_session *s, const char *path)
 {
-    BEGIN(s);
+    BEGIN_LOCAL(s, "a saved state");
     pn_source *f = NULL;
     st = path ? pn_source_path(&f, path, s->a, &s->err) : MISSING(s, "path");
     if (st == PONDER_OK) {

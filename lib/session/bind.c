@@ -40,6 +40,7 @@ ponder_status pn_session_set_binding(ponder_session *s, const char *schema, cons
 {
     pn_grammar *g = NULL;
     ponder_status st = PONDER_OK;
+    if (s->distant && !(*schema && *regex)) return pn_distant_bind(s, schema, regex);
     if (*schema && *regex) return pn_fail(&s->err, PONDER_E_ARGUMENT, "schema and regex cannot both bind the answer");
     if ((*schema || *regex) && !s->model->core->tokenizer) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "the model has no tokenizer: nothing can be bound");
     if (*schema) st = pn_grammar_schema(&g, schema, strlen(schema), 0, s->a, &s->err);

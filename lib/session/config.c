@@ -66,6 +66,18 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_THINK_OPEN, "think_open", "", 1, "marker that opens a thought, where the model has none"),
     STR(PONDER_P_THINK_CLOSE, "think_close", "", 1, "marker that closes it"),
     I64(PONDER_P_THINK_START, "think_start", 0, 0, 1, 1, "open a thought at the turn's beginning"),
+    STR(PONDER_P_REMOTE_KEY, "remote_key", "", 0, "key that servers ask for; never logged"),
+    STR(PONDER_P_REMOTE_MODEL, "remote_model", "", 0, "name of the model at the servers; \"\": their first"),
+    I64(PONDER_P_REMOTE_RETRIES, "remote_retries", 3, 0, 1000, 0, "how often a request is sent again"),
+    I64(PONDER_P_REMOTE_TIMEOUT_MS, "remote_timeout_ms", 120000, 1, INT64_C(1) << 40, 0, "milliseconds without a byte before a server counts as dead"),
+    STR(PONDER_P_REMOTE_CA, "remote_ca", "", 0, "file of certificates to trust instead of the system's"),
+    STR(PONDER_P_REMOTE_URL, "remote_url", "", 0, "further servers, separated by blanks"),
+    I64(PONDER_P_REMOTE_FLIGHTS, "remote_flights", 0, 0, 1 << 20, 0, "most requests at a time to one server; 0: any number"),
+    STR(PONDER_P_REMOTE_SERVER, "remote_server", "", 0, "what the servers are: openai, vllm, sglang, llama.cpp; \"\": as they say"),
+    STR(PONDER_P_REMOTE_PROXY, "remote_proxy", "", 0, "proxy to go through; \"\": none"),
+    STR(PONDER_P_REMOTE_KEY_FILE, "remote_key_file", "", 0, "file whose first line is the key"),
+    STR(PONDER_P_REMOTE_BODY, "remote_body", "", 1, "JSON object whose members are added to each request"),
+    I64(PONDER_P_REMOTE_RESTART, "remote_restart", 0, 0, 1, 1, "1: a stream that breaks begins again, told by an event"),
 };
 
 int pn_param_index(ponder_param id)

@@ -59,6 +59,7 @@ static uint64_t key_of(pn_part_kind kind, uint64_t a, uint64_t b)
 
 static ponder_status sees(const ponder_session *s, ponder_error *err)
 {
+    if (s->distant) return pn_fail(err, PONDER_E_UNSUPPORTED, "a remote model takes pictures and text; a video is to be sent as pictures");
     if (!s->model->core->vision) return pn_fail(err, PONDER_E_UNSUPPORTED, "the model sees no images: no image tower was loaded");
     return PONDER_OK;
 }
@@ -114,9 +115,10 @@ ponder_status pn_session_copy_gallery(ponder_session *to, const ponder_session *
 ponder_status pn_session_attach_image(ponder_session *s, pn_image *image)
 {
     pn_medium *m = NULL;
-    ponder_status st = sees(s, &s->err);
+    ponder_status st = s->distant ? PONDER_OK : sees(s, &s->err);
     if (st == PONDER_OK) st = new_medium(&m, PN_PART_IMAGE, 1, s->a, &s->err);
-    if (st == PONDER_OK) st = set_frames(s, PN_PART_IMAGE, m->e, image, NULL, &s->err);
+    if (st == PONDER_OK && s->distant) m->e[0].frame[0] = pn_image_keep(image);
+    else if (st == PONDER_OK) st = set_frames(s, PN_PART_IMAGE, m->e, image, NULL, &s->err);
     if (st == PONDER_OK && s->look_closer) st = remember_picture(s, image);
     if (st == PONDER_OK) return pn_session_attach(s, m);
     pn_medium_free(m);

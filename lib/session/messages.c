@@ -60,6 +60,7 @@ static ponder_status add_text(ponder_session *s, pn_pending *m, const char *text
 
 ponder_status pn_session_needs(ponder_session *s, bool template)
 {
+    if (s->distant) return PONDER_OK;
     if (!s->model->core->tokenizer) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "the model has no tokenizer: use ponder_session_prompt_ids");
     if (template && s->template == PN_TEMPLATE_NONE)
         return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "the model's chat template is unknown: use ponder_session_prompt");

@@ -1,6 +1,8 @@
 /* Opening, sharing and planning models. */
 #include "session/session.h"
 
+#include "remote/remote.h"
+
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -189,18 +191,17 @@ void pn_model_release(ponder_model *m)
 {
     if (!m || atomic_fetch_sub(&m->refs, 1) != 1) return;
     pn_engine_free(m->engine);
+    pn_fleet_free(m->fleet);
     pn_core *core = m->core;
     pn_free(&core->meter.alloc, m, sizeof *m);
     pn_core_release(core);
 }
 
-/* Takes one reference of the core and the team over. */
-static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_config *c, const pn_engine_options *o,
-                               pn_team *team, ponder_error *err)
+/* A model without an engine; takes one reference of the core over. */
+static ponder_status bare_model(ponder_model **out, pn_core *core, const ponder_config *c, ponder_error *err)
 {
-    ponder_model *m = pn_zalloc(&core->meter.alloc, sizeof *m);
+    ponder_model *m = *out = pn_zalloc(&core->meter.alloc, sizeof *m);
     if (!m) {
-        pn_team_free(team);
         pn_core_release(core);
         return pn_nomem(err, sizeof *m);
     }
@@ -211,8 +212,28 @@ static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_c
     m->log_user = c ? c->log_user : NULL;
     const ponder_alloc *inner = core->meter.inner.alloc ? &core->meter.inner : NULL;
     pn_meter_init(&m->meter, inner, (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP), &core->meter);
+    return PONDER_OK;
+}
+
+ponder_status pn_model_bare(ponder_model **out, const ponder_config *c, ponder_error *err)
+{
+    pn_core *core = NULL;
+    ponder_status st = new_core(&core, c, err);
+    return st == PONDER_OK ? bare_model(out, core, c, err) : st;
+}
+
+/* Takes one reference of the core and the team over. */
+static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_config *c, const pn_engine_options *o,
+                               pn_team *team, ponder_error *err)
+{
+    ponder_model *m;
+    ponder_status st = bare_model(&m, core, c, err);
+    if (st != PONDER_OK) {
+        pn_team_free(team);
+        return st;
+    }
     pn_kernels_init(&m->kernels, pn_cpu_flags() & o->cpu);
-    ponder_status st = pn_engine_new(&m->engine, core->network, o, team, &m->meter.alloc, err);
+    st = pn_engine_new(&m->engine, core->network, o, team, &m->meter.alloc, err);
     if (st != PONDER_OK) {
         pn_model_release(m);
         return st;

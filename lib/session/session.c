@@ -12,6 +12,7 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
     const char *effort = pn_config_str(c, PONDER_P_EFFORT);
     if (strlen(effort) >= sizeof s->effort) return pn_fail(&s->err, PONDER_E_RANGE, "effort: longer than %zu bytes", sizeof s->effort - 1);
     ponder_status st = pn_session_set_binding(s, pn_config_str(c, PONDER_P_SCHEMA), pn_config_str(c, PONDER_P_REGEX));
+    if (st == PONDER_OK && s->distant) st = pn_distant_configure(s, c);
     if (st == PONDER_OK) st = pn_session_set_thinking(s, c);
     if (st != PONDER_OK) return st;
     s->sampling = (pn_sampling){
@@ -72,6 +73,7 @@ static ponder_status new_session(ponder_session **out, ponder_model *m, ponder_e
     pn_buf_init(&s->piece, a);
     s->think.message = s->think.open = s->think.close = "";
     *out = s;
+    if (m->fleet) return pn_distant_new(s, err);
     ponder_status st = pn_sampler_init(&s->sampler, &m->kernels, m->core->network->d.vocab, a, err);
     if (st != PONDER_OK) return st;
     s->top = pn_zalloc_array(a, 64, sizeof *s->top);
@@ -106,7 +108,7 @@ ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder
     ponder_status st = new_session(&s, m, err);
     if (st == PONDER_OK) st = choose_template(s, c, err);
     if (st == PONDER_OK && (st = pn_session_configure(s, c)) != PONDER_OK && err) pn_fail(err, st, "%s", s->err.text);
-    if (st == PONDER_OK) st = new_sequence(s, c, err);
+    if (st == PONDER_OK && !s->distant) st = new_sequence(s, c, err);
     if (st != PONDER_OK) {
         pn_session_free(s);
         return pn_name_cap(st, m->meter.cap, err);
@@ -138,7 +140,10 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
         take_settings(c, s);
         if ((st = pn_session_copy_thinking(c, s)) == PONDER_OK) st = pn_strings_copy(&c->stop, &s->stop, c->a, &s->err);
     }
-    if (st == PONDER_OK) {
+    if (st == PONDER_OK && s->distant) {
+        st = pn_distant_copy(c, s);
+        if (st == PONDER_OK && !config) st = pn_distant_copy_binding(c, s);
+    } else if (st == PONDER_OK) {
         int64_t want = config ? pn_config_i64(config, PONDER_P_CONTEXT) : 0;
         st = pn_sequence_fork(&c->seq, s->seq, want ? (uint32_t)want : pn_sequence_limit(s->seq), &s->err);
     }
@@ -168,6 +173,7 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
 void pn_session_free(ponder_session *s)
 {
     if (!s) return;
+    pn_distant_free(s);
     pn_sequence_free(s->seq);
     pn_sampler_free(&s->sampler);
     pn_session_drop_encoding(s);
@@ -197,6 +203,11 @@ void pn_session_free(ponder_session *s)
 /* Inside the model's turn it is a turn that was cut; before it, nothing is known of turns. */
 ponder_status pn_session_rewind(ponder_session *s, size_t tokens, uint32_t *recompute)
 {
+    if (s->distant && tokens > 0) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "a remote model rewinds to its start only: its tokens are not here");
+    if (s->distant) {
+        pn_distant_forget(s);
+        return PONDER_OK;
+    }
     const uint32_t n = pn_sequence_count(s->seq);
     if (tokens > n) return pn_fail(&s->err, PONDER_E_RANGE, "position %zu is beyond the %u tokens there are", tokens, n);
     ponder_status st = pn_sequence_rewind(s->seq, (uint32_t)tokens, recompute, &s->err);

@@ -37,7 +37,7 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 57, PN_STRINGS = 16 };
+enum { PN_PARAMS = 69, PN_STRINGS = 16 };
 #define PN_MOST_MS (INT64_C(1) << 40)
 
 /* What a parameter adds to, each time it is set. */
@@ -144,12 +144,16 @@ struct pn_core {
     _Atomic uint64_t encoded;
 };
 
+typedef struct pn_fleet pn_fleet;      /* remote.h: servers */
+typedef struct pn_distant pn_distant; /* distant.h: the session of a remote model */
+
 struct ponder_model {
     _Atomic uint32_t refs;
     pid_t pid;
     pn_core *core;
     pn_meter meter;
-    pn_engine *engine;
+    pn_engine *engine;        /* NULL: a remote model */
+    pn_fleet *fleet;          /* its servers; else NULL */
     pn_kernels kernels;
     void (*log)(void *user, int32_t level, const char *line);
     void *log_user;
@@ -157,6 +161,10 @@ struct ponder_model {
 
 typedef ponder_status (*pn_opener)(pn_checkpoint **out, const void *how, const ponder_alloc *a, ponder_error *err);
 ponder_status pn_model_open(ponder_model **out, pn_opener open, const void *how, const ponder_config *c, ponder_error *err);
+/* Without weights and engine. */
+ponder_status pn_model_bare(ponder_model **out, const ponder_config *c, ponder_error *err);
+/* `url`: the servers, separated by blanks. */
+ponder_status pn_model_open_remote(ponder_model **out, const char *url, const ponder_config *c, ponder_error *err);
 ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_config *c, ponder_error *err);
 ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_config *c, ponder_error *err);
 ponder_model *pn_model_hold(ponder_model *m);
@@ -243,7 +251,8 @@ struct ponder_session {
     _Atomic bool busy;
     const ponder_alloc *a;
     ponder_model *model;
-    pn_sequence *seq;
+    pn_sequence *seq;         /* NULL: of a remote model */
+    pn_distant *distant;      /* NULL: of a local one */
     ponder_error err;
     /* settings */
     pn_sampling sampling;
@@ -355,7 +364,29 @@ void pn_session_forget_listening(ponder_session *s);
 ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live); /* takes live over, also on failure */
 ponder_status pn_session_close_listening(ponder_session *s, const char *text, size_t n);
 
+/* distant.c: the same session over a server */
+ponder_status pn_distant_new(ponder_session *s, ponder_error *err);
+ponder_status pn_distant_copy(ponder_session *to, const ponder_session *from);         /* the conversation */
+ponder_status pn_distant_copy_binding(ponder_session *to, const ponder_session *from); /* settings without a config */
+void pn_distant_free(ponder_session *s);
+uint64_t pn_distant_bytes(const ponder_session *s);
+void pn_distant_cancel(ponder_session *s);
+bool pn_distant_take_cancel(ponder_session *s);
+void pn_distant_rest(ponder_session *s);      /* its stream, if there is one, is closed */
+void pn_distant_failed(ponder_session *s);    /* the turn under way does not count */
+void pn_distant_forget(ponder_session *s);    /* the whole conversation */
+bool pn_distant_empty(const ponder_session *s);
+ponder_status pn_distant_configure(ponder_session *s, const ponder_config *c);
+ponder_status pn_distant_bind(ponder_session *s, const char *schema, const char *regex);
+ponder_status pn_distant_set_tools(ponder_session *s, const char *json, size_t n);
+/* Stages of a turn, as prepare and generate_one of a local one. */
+ponder_status pn_distant_prepare(ponder_session *s);
+ponder_status pn_distant_generate(ponder_session *s, uint64_t until, ponder_event *event);
+ponder_status pn_distant_note(ponder_session *s, ponder_event *e); /* an event that is about to be reported */
+
 /* turn.c */
+void pn_session_cancel(ponder_session *s);      /* any thread */
+void pn_session_finish(ponder_session *s, int32_t end); /* the turn ends here: what is held follows */
 int32_t pn_event_kind(pn_parse_kind kind); /* PONDER_EVENT_*, 0: none of the host's business */
 void pn_session_forget_parser(ponder_session *s);
 

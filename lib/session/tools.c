@@ -32,13 +32,17 @@ ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n
     pn_buf b;
     ponder_status st = pn_session_needs(s, true);
     if (st != PONDER_OK) return st;
-    if (pn_sequence_count(s->seq) > 0) return pn_fail(&s->err, PONDER_E_STATE, "tools are told before the first message is computed");
+    if (s->distant ? !pn_distant_empty(s) : pn_sequence_count(s->seq) > 0) return pn_fail(&s->err, PONDER_E_STATE, "tools are told before the first message is computed");
     pn_buf_init(&b, s->a);
     if (s->look_closer && !join(&b, json, n)) st = pn_nomem(&s->err, n);
     if (st == PONDER_OK && s->look_closer) st = pn_tools_read(&t, b.p, b.n, s->a, &s->err);
     else if (st == PONDER_OK && n > 0) st = pn_tools_read(&t, json, n, s->a, &s->err);
     pn_buf_free(&b);
-    if (st != PONDER_OK) return st;
+    if (st == PONDER_OK && s->distant) st = pn_distant_set_tools(s, json, n);
+    if (st != PONDER_OK) {
+        pn_tools_free(t);
+        return st;
+    }
     pn_tools_free(s->tools);
     s->tools = t;
     pn_matcher_free(s->call);

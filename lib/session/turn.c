@@ -154,8 +154,19 @@ static void finish(ponder_session *s, int32_t end)
     s->ended = end == PONDER_END_EOS;
     s->ended_us = pn_now_us();
     if (!s->first_us) s->first_us = s->ended_us;
-    pn_sequence_rest(s->seq);
+    if (s->distant) pn_distant_rest(s);
+    else pn_sequence_rest(s->seq);
 }
+
+void pn_session_finish(ponder_session *s, int32_t end) { finish(s, end); }
+
+void pn_session_cancel(ponder_session *s)
+{
+    if (s->distant) pn_distant_cancel(s);
+    else pn_sequence_cancel(s->seq);
+}
+
+static bool take_cancel(ponder_session *s) { return s->distant ? pn_distant_take_cancel(s) : pn_sequence_take_cancel(s->seq); }
 
 static ponder_status show_answer(ponder_session *s, pn_str text, ponder_event *event)
 {
@@ -217,7 +228,7 @@ static ponder_status next_parsed(ponder_session *s, ponder_event *event)
 
 static ponder_status begin(ponder_session *s)
 {
-    pn_sequence_take_cancel(s->seq);
+    take_cancel(s);
     bool nothing_new = s->n_pending == 0 && !s->unprompted && s->open_turn && s->ended;
     if (nothing_new) return pn_fail(&s->err, PONDER_E_STATE, "nothing was added since the model ended its turn");
     s->phase = PN_PREPARE;
@@ -394,16 +405,16 @@ static ponder_status proceed(ponder_session *s, uint64_t until, ponder_event *ev
     ponder_status st = next_parsed(s, event);
     if (st != PONDER_OK || event->kind) return st;
     switch (s->phase) {
-    case PN_PREPARE: st = prepare(s, until); break;
+    case PN_PREPARE: st = s->distant ? pn_distant_prepare(s) : prepare(s, until); break;
     case PN_TURN:
-        st = generate_one(s, until);
-        if (st == PONDER_OK) st = next_parsed(s, event);
+        st = s->distant ? pn_distant_generate(s, until, event) : generate_one(s, until);
+        if (st == PONDER_OK && !event->kind) st = next_parsed(s, event);
         break;
     case PN_FLUSH: st = flush(s, event); break;
     default: break;
     }
     if (st == PONDER_E_CANCELLED) {
-        pn_sequence_take_cancel(s->seq);
+        take_cancel(s);
         finish(s, PONDER_END_CANCELLED);
         st = PONDER_OK;
     }
@@ -435,9 +446,11 @@ static ponder_status next_event(ponder_session *s, uint64_t until, ponder_event 
         tell_done(s, event);
         s->phase = PN_IDLE;
     }
+    if (st == PONDER_OK && s->distant) st = pn_distant_note(s, event);
+    if (st != PONDER_OK && s->distant) pn_distant_failed(s);
     if (st != PONDER_OK) pn_session_drop_turn(s);
     /* In slices the host comes back when it likes: other sessions' slices take this one's next token along. */
-    else if (until && s->phase == PN_TURN) pn_sequence_submit(s->seq);
+    else if (until && s->phase == PN_TURN && s->seq) pn_sequence_submit(s->seq);
     return st;
 }
 
@@ -457,5 +470,6 @@ void pn_session_drop_turn(ponder_session *s)
     s->held.n = 0;
     pn_session_forget_parser(s);
     pn_session_drop_encoding(s);
-    pn_sequence_rest(s->seq);
+    if (s->distant) pn_distant_rest(s);
+    else pn_sequence_rest(s->seq);
 }
