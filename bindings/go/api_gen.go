@@ -182,6 +182,30 @@ const ParamThinkClose Param = 418 // str*: marker that closes it
 
 const ParamThinkStart Param = 419 // i64*: 1 opens a thought at the turn's beginning
 
+const ParamRemoteKey Param = 600 // str: sent as "Authorization: Bearer ..."; in no log line and no error text
+
+const ParamRemoteModel Param = 601 // str: the model's name at the servers; "": the first that they list
+
+const ParamRemoteRetries Param = 602 // i64: how often a request is sent again after a failure, beside once for each further server
+
+const ParamRemoteTimeoutMs Param = 603 // i64: milliseconds without a byte after which a request is given up and sent elsewhere
+
+const ParamRemoteCa Param = 604 // str: path of certificates (PEM) to trust; "": the system's. They are always verified
+
+const ParamRemoteUrl Param = 605 // str: further servers of the same model, separated by blanks
+
+const ParamRemoteFlights Param = 606 // i64: most requests at a time to one server, the others wait; 0: any number
+
+const ParamRemoteServer Param = 607 // str: "openai", "vllm", "sglang" or "llama.cpp": which extensions they know; "": as their list of models says
+
+const ParamRemoteProxy Param = 608 // str: proxy to go through; "": none, whatever the environment says
+
+const ParamRemoteKeyFile Param = 609 // str: path of a file whose first line is the key
+
+const ParamRemoteBody Param = 610 // str*: JSON object whose members go into each request as they are
+
+const ParamRemoteRestart Param = 611 // i64*: 1: a turn whose stream breaks after something was reported begins again, after PONDER_EVENT_RESTART; 0: it fails
+
 const TypeI64 ParamType = 1
 
 const TypeF64 ParamType = 2
@@ -226,6 +250,8 @@ const InfoMediaBytes Info = 18 // i64: bytes in the cache of encoded media
 
 const InfoSampleRate Info = 19 // i64: samples a second of the audio tower; 0: none
 
+const InfoServers Info = 60 // i64: servers of a remote model that answered when they were last asked; 0: a local one
+
 const InfoArchitecture Info = 100 // str: "llama", "muse-glimmer", ...
 
 const InfoName Info = 101 // str: as the file says; may be empty
@@ -235,6 +261,8 @@ const InfoType Info = 102 // str: the most common weight type, "Q4_1"
 const InfoTemplate Info = 103 // str: "muse", "chatml", "gemma", "llama3", or "" when the file's is unknown
 
 const InfoHash Info = 104 // str: hexadecimal, of the metadata and of samples of the weights
+
+const InfoServer Info = 160 // str: what the servers of a remote model are, as PONDER_P_REMOTE_SERVER; "" for a local one
 
 const TokenizeSpecial TokenizeFlags = 1 // special tokens in the text become their ids; without it they are plain text
 
@@ -255,6 +283,8 @@ const EventToolCall EventKind = 4 // a whole call: `name`, and its arguments as 
 const EventDone EventKind = 5 // the last event of a turn
 
 const EventRaw EventKind = 6 // what the model wrote where a call or a header should be: not lost, not understood
+
+const EventRestart EventKind = 7 // with PONDER_P_REMOTE_RESTART: what was reported of this turn is void, it begins again
 
 const EndNone End = 0
 
@@ -371,6 +401,18 @@ var Params = []struct {
 	{ParamThinkOpen, "think_open", TypeStr},
 	{ParamThinkClose, "think_close", TypeStr},
 	{ParamThinkStart, "think_start", TypeI64},
+	{ParamRemoteKey, "remote_key", TypeStr},
+	{ParamRemoteModel, "remote_model", TypeStr},
+	{ParamRemoteRetries, "remote_retries", TypeI64},
+	{ParamRemoteTimeoutMs, "remote_timeout_ms", TypeI64},
+	{ParamRemoteCa, "remote_ca", TypeStr},
+	{ParamRemoteUrl, "remote_url", TypeStr},
+	{ParamRemoteFlights, "remote_flights", TypeI64},
+	{ParamRemoteServer, "remote_server", TypeStr},
+	{ParamRemoteProxy, "remote_proxy", TypeStr},
+	{ParamRemoteKeyFile, "remote_key_file", TypeStr},
+	{ParamRemoteBody, "remote_body", TypeStr},
+	{ParamRemoteRestart, "remote_restart", TypeI64},
 }
 
 // SetThreads: Threads of the engine, the caller's included; 0: one a core; 1: the caller's alone.
@@ -658,6 +700,66 @@ func (c *Config) SetThinkStart(value int64) error {
 	return c.setI64(ParamThinkStart, value)
 }
 
+// SetRemoteKey: Sent as "Authorization: Bearer ..."; in no log line and no error text.
+func (c *Config) SetRemoteKey(value string) error {
+	return c.setStr(ParamRemoteKey, value)
+}
+
+// SetRemoteModel: The model's name at the servers; "": the first that they list.
+func (c *Config) SetRemoteModel(value string) error {
+	return c.setStr(ParamRemoteModel, value)
+}
+
+// SetRemoteRetries: How often a request is sent again after a failure, beside once for each further server.
+func (c *Config) SetRemoteRetries(value int64) error {
+	return c.setI64(ParamRemoteRetries, value)
+}
+
+// SetRemoteTimeoutMs: Milliseconds without a byte after which a request is given up and sent elsewhere.
+func (c *Config) SetRemoteTimeoutMs(value int64) error {
+	return c.setI64(ParamRemoteTimeoutMs, value)
+}
+
+// SetRemoteCa: Path of certificates (PEM) to trust; "": the system's. They are always verified.
+func (c *Config) SetRemoteCa(value string) error {
+	return c.setStr(ParamRemoteCa, value)
+}
+
+// SetRemoteUrl: Further servers of the same model, separated by blanks.
+func (c *Config) SetRemoteUrl(value string) error {
+	return c.setStr(ParamRemoteUrl, value)
+}
+
+// SetRemoteFlights: Most requests at a time to one server, the others wait; 0: any number.
+func (c *Config) SetRemoteFlights(value int64) error {
+	return c.setI64(ParamRemoteFlights, value)
+}
+
+// SetRemoteServer: "openai", "vllm", "sglang" or "llama.cpp": which extensions they know; "": as their list of models says.
+func (c *Config) SetRemoteServer(value string) error {
+	return c.setStr(ParamRemoteServer, value)
+}
+
+// SetRemoteProxy: Proxy to go through; "": none, whatever the environment says.
+func (c *Config) SetRemoteProxy(value string) error {
+	return c.setStr(ParamRemoteProxy, value)
+}
+
+// SetRemoteKeyFile: Path of a file whose first line is the key.
+func (c *Config) SetRemoteKeyFile(value string) error {
+	return c.setStr(ParamRemoteKeyFile, value)
+}
+
+// SetRemoteBody: JSON object whose members go into each request as they are. May change later (Session.configure).
+func (c *Config) SetRemoteBody(value string) error {
+	return c.setStr(ParamRemoteBody, value)
+}
+
+// SetRemoteRestart: 1: a turn whose stream breaks after something was reported begins again, after PONDER_EVENT_RESTART; 0: it fails. May change later (Session.configure).
+func (c *Config) SetRemoteRestart(value int64) error {
+	return c.setI64(ParamRemoteRestart, value)
+}
+
 func cVersion() uint32 {
 	return uint32(C.ponder_version())
 }
@@ -724,6 +826,10 @@ func cModelOpenFd(out **C.ponder_model, fd C.int, offset uint64, length uint64, 
 
 func cModelOpenSource(out **C.ponder_model, source *C.ponder_source, config *C.ponder_config) Status {
 	return Status(C.ponder_model_open_source(out, source, config))
+}
+
+func cModelOpenRemote(out **C.ponder_model, url *C.char, config *C.ponder_config) Status {
+	return Status(C.ponder_model_open_remote(out, url, config))
 }
 
 func cModelFree(model *C.ponder_model) {

@@ -197,14 +197,11 @@ void pn_model_release(ponder_model *m)
     pn_core_release(core);
 }
 
-/* A model without an engine; takes one reference of the core over. */
+/* A model without an engine; takes one reference of the core over unless it fails. */
 static ponder_status bare_model(ponder_model **out, pn_core *core, const ponder_config *c, ponder_error *err)
 {
     ponder_model *m = *out = pn_zalloc(&core->meter.alloc, sizeof *m);
-    if (!m) {
-        pn_core_release(core);
-        return pn_nomem(err, sizeof *m);
-    }
+    if (!m) return pn_nomem(err, sizeof *m);
     atomic_init(&m->refs, 1);
     m->pid = getpid();
     m->core = core;
@@ -219,7 +216,9 @@ ponder_status pn_model_bare(ponder_model **out, const ponder_config *c, ponder_e
 {
     pn_core *core = NULL;
     ponder_status st = new_core(&core, c, err);
-    return st == PONDER_OK ? bare_model(out, core, c, err) : st;
+    if (st == PONDER_OK) st = bare_model(out, core, c, err);
+    if (st != PONDER_OK) pn_core_release(core);
+    return st;
 }
 
 /* Takes one reference of the core and the team over. */
@@ -230,6 +229,7 @@ static ponder_status new_model(ponder_model **out, pn_core *core, const ponder_c
     ponder_status st = bare_model(&m, core, c, err);
     if (st != PONDER_OK) {
         pn_team_free(team);
+        pn_core_release(core);
         return st;
     }
     pn_kernels_init(&m->kernels, pn_cpu_flags() & o->cpu);

@@ -25,7 +25,7 @@ OPTIONAL = {
     ("ponder_config_new", 1), ("ponder_config_set_runner", 1), ("ponder_config_set_progress", 1),
     ("ponder_config_set_progress", 2), ("ponder_config_set_log", 1), ("ponder_config_set_log", 2),
     ("ponder_model_open", 2), ("ponder_model_open_memory", 3), ("ponder_model_open_fd", 4),
-    ("ponder_model_open_source", 2), ("ponder_model_share", 2), ("ponder_model_plan", 2), ("ponder_tokenizer_open", 2),
+    ("ponder_model_open_source", 2), ("ponder_model_open_remote", 2), ("ponder_model_share", 2), ("ponder_model_plan", 2), ("ponder_tokenizer_open", 2),
     ("ponder_model_tokenizer", 2), ("ponder_tokenize", 7), ("ponder_detokenize", 7), ("ponder_render", 6),
     ("ponder_session_new", 2), ("ponder_session_fork", 2), ("ponder_session_rewind", 2),
     ("ponder_session_generate", 1), ("ponder_session_generate", 2), ("ponder_session_run", 1), ("ponder_session_run", 2),
@@ -72,7 +72,7 @@ class World:
     def value(self, name, index, kind):
         """Something that fits; buffers are large enough for what the lengths here say."""
         if kind is c_char_p:
-            return {"ponder_model_open": SEED, "ponder_model_plan": SEED, "ponder_render": b"muse" if index == 0 else CHAT,
+            return {"ponder_model_open": SEED, "ponder_model_open_remote": b"http://127.0.0.1:9", "ponder_model_plan": SEED, "ponder_render": b"muse" if index == 0 else CHAT,
                     "ponder_tokenizer_open": SEED + b"/tokenizer.json", "ponder_session_save_file": b"/dev/null",
                     "ponder_session_load_file": b"/dev/null", "ponder_config_set_str": b"muse", "ponder_parser_new": b"muse" if index == 1 else b"",
                     "ponder_image_open": MEDIA + b"left.png", "ponder_sound_open": MEDIA + b"short.wav",

@@ -83,6 +83,18 @@ P_THINK_PROBE_SHARE = 416  # f64*: most tokens that probes compute, as a share o
 P_THINK_OPEN = 417  # str*: marker that opens a thought, where the model has none of its own
 P_THINK_CLOSE = 418  # str*: marker that closes it
 P_THINK_START = 419  # i64*: 1 opens a thought at the turn's beginning
+P_REMOTE_KEY = 600  # str: sent as "Authorization: Bearer ..."; in no log line and no error text
+P_REMOTE_MODEL = 601  # str: the model's name at the servers; "": the first that they list
+P_REMOTE_RETRIES = 602  # i64: how often a request is sent again after a failure, beside once for each further server
+P_REMOTE_TIMEOUT_MS = 603  # i64: milliseconds without a byte after which a request is given up and sent elsewhere
+P_REMOTE_CA = 604  # str: path of certificates (PEM) to trust; "": the system's. They are always verified
+P_REMOTE_URL = 605  # str: further servers of the same model, separated by blanks
+P_REMOTE_FLIGHTS = 606  # i64: most requests at a time to one server, the others wait; 0: any number
+P_REMOTE_SERVER = 607  # str: "openai", "vllm", "sglang" or "llama.cpp": which extensions they know; "": as their list of models says
+P_REMOTE_PROXY = 608  # str: proxy to go through; "": none, whatever the environment says
+P_REMOTE_KEY_FILE = 609  # str: path of a file whose first line is the key
+P_REMOTE_BODY = 610  # str*: JSON object whose members go into each request as they are
+P_REMOTE_RESTART = 611  # i64*: 1: a turn whose stream breaks after something was reported begins again, after PONDER_EVENT_RESTART; 0: it fails
 
 TYPE_I64 = 1
 TYPE_F64 = 2
@@ -107,11 +119,13 @@ INFO_SOUNDS = 16  # i64: 1: it hears
 INFO_ENCODED = 17  # i64: images, frame pairs and sounds encoded so far (not found in the cache)
 INFO_MEDIA_BYTES = 18  # i64: bytes in the cache of encoded media
 INFO_SAMPLE_RATE = 19  # i64: samples a second of the audio tower; 0: none
+INFO_SERVERS = 60  # i64: servers of a remote model that answered when they were last asked; 0: a local one
 INFO_ARCHITECTURE = 100  # str: "llama", "muse-glimmer", ...
 INFO_NAME = 101  # str: as the file says; may be empty
 INFO_TYPE = 102  # str: the most common weight type, "Q4_1"
 INFO_TEMPLATE = 103  # str: "muse", "chatml", "gemma", "llama3", or "" when the file's is unknown
 INFO_HASH = 104  # str: hexadecimal, of the metadata and of samples of the weights
+INFO_SERVER = 160  # str: what the servers of a remote model are, as PONDER_P_REMOTE_SERVER; "" for a local one
 
 TOKENIZE_SPECIAL = 1  # special tokens in the text become their ids; without it they are plain text
 TOKENIZE_BOS = 2  # the begin token first, where the model wants one
@@ -125,6 +139,7 @@ EVENT_ANSWER = 3  # text of the answer
 EVENT_TOOL_CALL = 4  # a whole call: `name`, and its arguments as a JSON object in `text`
 EVENT_DONE = 5  # the last event of a turn
 EVENT_RAW = 6  # what the model wrote where a call or a header should be: not lost, not understood
+EVENT_RESTART = 7  # with PONDER_P_REMOTE_RESTART: what was reported of this turn is void, it begins again
 
 END_NONE = 0
 END_EOS = 1  # the model ended its turn
@@ -384,6 +399,7 @@ FUNCTIONS = [
     ("ponder_model_open_memory", ponder_status, [POINTER(POINTER(ponder_model)), c_void_p, c_size_t, POINTER(ponder_config)]),
     ("ponder_model_open_fd", ponder_status, [POINTER(POINTER(ponder_model)), c_int, c_uint64, c_uint64, POINTER(ponder_config)]),
     ("ponder_model_open_source", ponder_status, [POINTER(POINTER(ponder_model)), POINTER(ponder_source), POINTER(ponder_config)]),
+    ("ponder_model_open_remote", ponder_status, [POINTER(POINTER(ponder_model)), c_char_p, POINTER(ponder_config)]),
     ("ponder_model_free", None, [POINTER(ponder_model)]),
     ("ponder_model_share", ponder_status, [POINTER(POINTER(ponder_model)), POINTER(ponder_model), POINTER(ponder_config)]),
     ("ponder_model_plan", ponder_status, [POINTER(ponder_plan), c_char_p, POINTER(ponder_config)]),
@@ -480,6 +496,11 @@ PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memor
     "ponder_model_open_memory": 'A GGUF in memory. Borrowed: it must stay unchanged as long as the model lives.',
     "ponder_model_open_fd": 'A GGUF inside an open file: `length` bytes from `offset`; length 0: to the end. The descriptor is duplicated.',
     "ponder_model_open_source": 'A GGUF behind a callback. The struct is copied; what it points to must live as long as the model.',
+    "ponder_model_open_remote": """A model on servers that speak OpenAI's protocol (vLLM, SGLang, llama-server and others): "http://host:port" or a whole base
+"https://host/v1", several separated by blanks (they must serve the same model). Sessions work as those of a model here, but
+for what needs its numbers or tokens (PONDER_E_UNSUPPORTED with a text that says so; doc/remote.md has the list). Blocks until one
+server has told its models. Network code is loaded here and nowhere else; no thread is started (libcurl's look-up of a host's
+name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl; PONDER_E_IO: no server answered; PONDER_E_ARGUMENT.""",
     "ponder_model_share": 'A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread.',
     "ponder_model_plan": """What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
 scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less.""",
@@ -641,6 +662,18 @@ PARAMS = [
     ("think_open", 417, TYPE_STR),
     ("think_close", 418, TYPE_STR),
     ("think_start", 419, TYPE_I64),
+    ("remote_key", 600, TYPE_STR),
+    ("remote_model", 601, TYPE_STR),
+    ("remote_retries", 602, TYPE_I64),
+    ("remote_timeout_ms", 603, TYPE_I64),
+    ("remote_ca", 604, TYPE_STR),
+    ("remote_url", 605, TYPE_STR),
+    ("remote_flights", 606, TYPE_I64),
+    ("remote_server", 607, TYPE_STR),
+    ("remote_proxy", 608, TYPE_STR),
+    ("remote_key_file", 609, TYPE_STR),
+    ("remote_body", 610, TYPE_STR),
+    ("remote_restart", 611, TYPE_I64),
 ]
 
 
@@ -874,3 +907,51 @@ class ConfigSetters:
     def set_think_start(self, value: int):
         """1 opens a thought at the turn's beginning. May change later (Session.configure)."""
         return self._i64(P_THINK_START, value)
+
+    def set_remote_key(self, value: str):
+        """Sent as "Authorization: Bearer ..."; in no log line and no error text."""
+        return self._str(P_REMOTE_KEY, value)
+
+    def set_remote_model(self, value: str):
+        """The model's name at the servers; '' : the first that they list."""
+        return self._str(P_REMOTE_MODEL, value)
+
+    def set_remote_retries(self, value: int):
+        """How often a request is sent again after a failure, beside once for each further server."""
+        return self._i64(P_REMOTE_RETRIES, value)
+
+    def set_remote_timeout_ms(self, value: int):
+        """Milliseconds without a byte after which a request is given up and sent elsewhere."""
+        return self._i64(P_REMOTE_TIMEOUT_MS, value)
+
+    def set_remote_ca(self, value: str):
+        """Path of certificates (PEM) to trust; '' : the system's. They are always verified."""
+        return self._str(P_REMOTE_CA, value)
+
+    def set_remote_url(self, value: str):
+        """Further servers of the same model, separated by blanks."""
+        return self._str(P_REMOTE_URL, value)
+
+    def set_remote_flights(self, value: int):
+        """Most requests at a time to one server, the others wait; 0: any number."""
+        return self._i64(P_REMOTE_FLIGHTS, value)
+
+    def set_remote_server(self, value: str):
+        """"openai", "vllm", "sglang" or "llama.cpp": which extensions they know; '' : as their list of models says."""
+        return self._str(P_REMOTE_SERVER, value)
+
+    def set_remote_proxy(self, value: str):
+        """Proxy to go through; '' : none, whatever the environment says."""
+        return self._str(P_REMOTE_PROXY, value)
+
+    def set_remote_key_file(self, value: str):
+        """Path of a file whose first line is the key."""
+        return self._str(P_REMOTE_KEY_FILE, value)
+
+    def set_remote_body(self, value: str):
+        """JSON object whose members go into each request as they are. May change later (Session.configure)."""
+        return self._str(P_REMOTE_BODY, value)
+
+    def set_remote_restart(self, value: int):
+        """1: a turn whose stream breaks after something was reported begins again, after PONDER_EVENT_RESTART; 0: it fails. May change later (Session.configure)."""
+        return self._i64(P_REMOTE_RESTART, value)
