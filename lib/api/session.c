@@ -27,7 +27,9 @@ void ponder_session_cancel(ponder_session *s)
 
 void ponder_session_close_thought(ponder_session *s)
 {
-    if (s) atomic_store(&s->think.close_now, true);
+    if (!s) return;
+    atomic_store(&s->think.close_now, true);
+    if (s->distant) pn_distant_wake(s);
 }
 
 /* Every call below is one on a session, by the same frame. */

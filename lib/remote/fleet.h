@@ -36,12 +36,10 @@ struct pn_request {
     pn_buf in;                /* not taken yet */
     char text[CURL_ERROR_SIZE];
     /* the end */
-    bool broken;              /* in the middle */
     ponder_status st;
     ponder_error err;
     /* the waiting caller's alone */
     pn_sse sse;
-    bool taken;               /* an event was given */
 };
 
 struct pn_fleet {

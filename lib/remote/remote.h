@@ -122,7 +122,7 @@ void pn_request_free(pn_request *r);         /* closes the stream, so that the s
  * `until`: pn_now_us() at which to come back with PONDER_MORE; 0: never; in the past: what there is without waiting.
  * PONDER_E_CANCELLED when *cancel (may be NULL) is set. PONDER_E_IO: no server, or the stream broke: see pn_request_again. */
 ponder_status pn_request_next(pn_request *r, uint64_t until, const _Atomic bool *cancel, pn_str *data, bool *end, ponder_error *err);
-/* After a stream that broke in the middle: from its start on another server, if an attempt is left. */
+/* After a stream that ended too early: from its start again, on another server if there is one, if an attempt is left. */
 bool pn_request_again(pn_request *r);
 const char *pn_request_server(const pn_request *r); /* its URL; "" before it was sent */
 /* Waits until one of them has something to say; PONDER_MORE, PONDER_E_CANCELLED as above. All of one fleet. */

@@ -156,6 +156,7 @@ static ponder_status say(pn_request *r, CURLcode code)
 {
     const char *url = r->fleet->server[r->server].url;
     const char *why = r->text[0] ? r->text : r->fleet->curl->easy_strerror(code);
+    if (code == CURLE_OK && r->http == 200) return pn_fail(&r->err, PONDER_E_IO, "%s: an empty answer", url);
     if (code == CURLE_OK) return pn_reply_error((pn_str){r->in.p, r->in.n}, r->http, url, r->fleet->a, &r->err);
     if (r->nomem || code == CURLE_OUT_OF_MEMORY) return pn_nomem(&r->err, r->in.n);
     if (is_tls(code)) return pn_fail(&r->err, PONDER_E_IO, "%s: its certificate is not accepted: %s", url, why);
@@ -181,15 +182,14 @@ void pn_request_ended(pn_request *r, CURLcode code)
 {
     pn_fleet *p = r->fleet;
     p->curl->easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &r->http);
-    const bool good = code == CURLE_OK && r->http == 200;
+    const bool good = code == CURLE_OK && r->http == 200 && r->received > 0;
     const bool started = r->received > 0 && r->http == 200;
-    const bool servers_fault = !good && !r->nomem && code != CURLE_OUT_OF_MEMORY && (code != CURLE_OK || may_pass(r->http));
+    const bool servers_fault = !good && !r->nomem && code != CURLE_OUT_OF_MEMORY && (code != CURLE_OK || r->http == 200 || may_pass(r->http));
     const ponder_status st = good ? PONDER_OK : pn_fleet_scrub(p, say(r, code), &r->err);
     const uint64_t wait = servers_fault ? wait_asked(r) : 0;
     const uint32_t server = (uint32_t)r->server;
     pn_request_close(r);
     if (servers_fault) pn_server_failed(p, server, wait);
-    r->broken = started && !good;
     if (servers_fault && !started && (p->n_servers > 1 || !is_tls(code)) && wait <= p->timeout_us && may_try_again(r)) {
         pn_fleet_say(p, 2, "%s: sent again", r->err.text);
         r->state = PN_WAITING;
@@ -294,7 +294,7 @@ ponder_status pn_request_next(pn_request *r, uint64_t until, const _Atomic bool 
     pn_fleet *p = r->fleet;
     *end = false;
     for (;;) {
-        if (pn_sse_next(&r->sse, false, data)) return r->taken = true, PONDER_OK;
+        if (pn_sse_next(&r->sse, false, data)) return PONDER_OK;
         if (pn_sse_wrong(&r->sse)) return tell_end(r, end, err);
         ponder_status st = pn_fleet_wait(p, &r, 1, until, cancel);
         if (st != PONDER_OK) return st;
@@ -302,7 +302,7 @@ ponder_status pn_request_next(pn_request *r, uint64_t until, const _Atomic bool 
         const bool more = r->in.n > 0, ended = r->state == PN_ENDED, ok = take(r);
         pthread_mutex_unlock(&p->mutex);
         if (!ok || more) continue;
-        if (ended && r->st == PONDER_OK && pn_sse_next(&r->sse, true, data)) return r->taken = true, PONDER_OK;
+        if (ended && r->st == PONDER_OK && pn_sse_next(&r->sse, true, data)) return PONDER_OK;
         if (ended) return tell_end(r, end, err);
     }
 }
@@ -311,12 +311,11 @@ bool pn_request_again(pn_request *r)
 {
     pn_fleet *p = r->fleet;
     pthread_mutex_lock(&p->mutex);
-    const bool ok = r->state == PN_ENDED && r->broken && may_try_again(r);
+    const bool ok = r->state == PN_ENDED && r->http == 200 && may_try_again(r);
     if (ok) {
-        pn_fleet_say(p, 2, "%s: begun again", r->err.text);
+        pn_fleet_say(p, 2, "%s: a stream broke: begun again", pn_request_server(r));
         r->state = PN_WAITING;
         r->in.n = 0;
-        r->broken = r->taken = false;
         pn_sse_free(&r->sse);
         pn_sse_init(&r->sse, p->a);
         if (p->leading) p->curl->multi_wakeup(p->multi);

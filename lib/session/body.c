@@ -165,7 +165,8 @@ static void write_sampling(const ponder_session *s, pn_dialect at, pn_buf *b)
     if (p->presence != 0) number(b, "presence_penalty", p->presence);
     if (p->frequency != 0) number(b, "frequency_penalty", p->frequency);
     integer(b, "seed", (int64_t)(p->seed & INT64_MAX) % (at == PN_SERVER_LLAMA ? UINT32_MAX : INT64_MAX)); /* the largest means random there */
-    if (s->max_tokens) integer(b, at == PN_SERVER_OPENAI ? "max_completion_tokens" : "max_tokens", (int64_t)s->max_tokens);
+    const uint64_t made = s->distant->output_tokens, left = s->max_tokens > made ? s->max_tokens - made : 1;
+    if (s->max_tokens) integer(b, at == PN_SERVER_OPENAI ? "max_completion_tokens" : "max_tokens", (int64_t)PN_MIN(left, (uint64_t)INT64_MAX));
     if (at == PN_SERVER_OPENAI) return;
     integer(b, "top_k", p->top_k || at == PN_SERVER_LLAMA ? (int64_t)p->top_k : -1);
     number(b, "min_p", p->min_p);
@@ -186,6 +187,33 @@ static void write_effort(const ponder_session *s, pn_dialect at, pn_buf *b)
     pn_buf_puts(b, ",\"chat_template_kwargs\":{\"reasoning_strength\":"); /* Muse's templates call it so */
     pn_write_string(b, pn_str_of(s->effort));
     pn_buf_puts(b, "}");
+}
+
+static void write_tag(pn_buf *b, const char *name, const char *text, bool list)
+{
+    pn_buf_printf(b, ",\"%s\":%s", name, list ? "[" : "");
+    pn_write_string(b, pn_str_of(text));
+    if (list) pn_buf_puts(b, "]");
+}
+
+/* The cap goes to servers that keep one; llama-server has to be told Muse's markers, for its own table does not have them. What
+ * comes is counted here all the same. */
+static void write_budget(const ponder_session *s, pn_dialect at, pn_buf *b)
+{
+    const pn_thinking *t = &s->think;
+    const int64_t cap = t->t.over ? 0 : pn_session_distant_cap(s);
+    if (cap < 0 || at == PN_SERVER_OPENAI || at == PN_SERVER_SGLANG) return;
+    if (at == PN_SERVER_VLLM) pn_buf_puts(b, ",\"return_token_ids\":true");
+    if (*t->message || (s->distant->no_budget && at == PN_SERVER_VLLM)) return; /* a message is written from here */
+    if (at == PN_SERVER_VLLM) {
+        if (!t->t.over) integer(b, "thinking_token_budget", cap);
+        return;
+    }
+    const bool muse = pn_parser_kind_of(s->template) == PN_PARSER_MUSE;
+    integer(b, "reasoning_budget_tokens", PN_MIN(cap, (int64_t)INT32_MAX));
+    if (!muse && !*t->open) return;
+    write_tag(b, "reasoning_budget_start_tag", muse ? " to=self<|message|>" : t->open, false);
+    write_tag(b, "reasoning_budget_end_tags", muse ? "<|eom|>" : t->close, true);
 }
 
 static void write_binding(const pn_distant *d, pn_dialect at, pn_buf *b)
@@ -225,7 +253,7 @@ ponder_status pn_distant_body(ponder_session *s, pn_go_on go_on, pn_buf *b)
     const pn_dialect at = pn_fleet_dialect(d->fleet);
     pn_buf_puts(b, "{\"model\":");
     pn_write_string(b, pn_str_of(pn_fleet_model(d->fleet)));
-    pn_buf_puts(b, ",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"messages\":[");
+    pn_buf_puts(b, d->whole ? ",\"stream\":false,\"messages\":[" : ",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"messages\":[");
     const size_t from = b->n;
     pn_buf_put(b, d->history.p, d->history.n);
     if (go_on) {
@@ -243,6 +271,7 @@ ponder_status pn_distant_body(ponder_session *s, pn_go_on go_on, pn_buf *b)
     else if (go_on) pn_buf_printf(b, ",\"continue_final_message\":\"%s\"", go_on == PN_GO_THOUGHT ? "reasoning_content" : "content");
     write_sampling(s, at, b);
     write_effort(s, at, b);
+    write_budget(s, at, b);
     write_binding(d, at, b);
     if (s->template != PN_TEMPLATE_NONE && (at == PN_SERVER_VLLM || at == PN_SERVER_SGLANG)) pn_buf_puts(b, ",\"skip_special_tokens\":false");
     write_more(&d->more, b);

@@ -1,7 +1,7 @@
 /* Turns of a remote model: the session's turn (turn.c) calls these where a local one would compute. */
 #include "session/distant.h"
 
-enum { MOST_RESTARTS = 8 };
+enum { MOST_RESTARTS = 8, MOST_CLOSES = 4 };
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
@@ -45,6 +45,7 @@ ponder_status pn_distant_copy(ponder_session *to, const ponder_session *from)
     const pn_distant *f = from->distant;
     const bool ok = copy(&t->tools, &f->tools) && copy(&t->history, &f->history) && copy(&t->due, &f->due) && copy(&t->thought, &f->thought) &&
                     copy(&t->answer, &f->answer) && copy(&t->calls, &f->calls);
+    t->no_budget = f->no_budget;
     return ok ? PONDER_OK : pn_nomem(&to->err, f->history.n);
 }
 
@@ -63,6 +64,8 @@ uint64_t pn_distant_bytes(const ponder_session *s)
 #undef ADD
     return n;
 }
+
+void pn_distant_wake(ponder_session *s) { pn_fleet_wake(s->distant->fleet); }
 
 void pn_distant_cancel(ponder_session *s)
 {
@@ -98,6 +101,24 @@ void pn_distant_forget(ponder_session *s)
 bool pn_distant_empty(const ponder_session *s) { return s->distant->history.n == 0; }
 
 /* ---- settings -------------------------------------------------------------------------------------------------- */
+
+/* What needs the model's tokens one by one cannot be done from here, and a server that goes on with no message of the model's own
+ * leaves no way to cut a thought. */
+ponder_status pn_distant_check_thinking(ponder_session *s, const char *asked, const ponder_config *c)
+{
+    const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
+    const char *what = NULL;
+    if (pn_config_i64(c, PONDER_P_THINK_LEAST) > 0) what = "think_least";
+    else if (pn_config_i64(c, PONDER_P_THINK_SOFT) > 0) what = "think_soft";
+    else if (pn_config_i64(c, PONDER_P_THINK_GRACE) > 0) what = "think_grace";
+    else if (*pn_config_str(c, PONDER_P_THINK_EXIT)) what = "think_exit";
+    else if (pn_config_i64(c, PONDER_P_THINK_START)) what = "think_start";
+    else if (c && c->more.n) what = "think_continue";
+    if (what) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: it needs the tokens of a model, which a remote one keeps to itself", what);
+    if (asked && at == PN_SERVER_OPENAI)
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: servers of the kind \"%s\" keep no such limit, and cannot be made to from here", asked, pn_dialect_name(at));
+    return PONDER_OK;
+}
 
 static ponder_status set_json(pn_buf *to, const char *text, const char *what, ponder_session *s)
 {
@@ -177,17 +198,35 @@ ponder_status pn_distant_set_tools(ponder_session *s, const char *json, size_t n
 
 /* ---- a turn -------------------------------------------------------------------------------------------------------- */
 
+/* Servers of the plain kind take no message of the model's own to go on with; vLLM goes on with its text, never inside its thought. */
+static ponder_status can_go_on(ponder_session *s, pn_go_on how)
+{
+    const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
+    if (at == PN_SERVER_LLAMA || (at != PN_SERVER_OPENAI && how == PN_GO_ANSWER)) return PONDER_OK;
+    return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "servers of the kind \"%s\" cannot go on with a turn that was cut%s: add a message", pn_dialect_name(at),
+                   how == PN_GO_THOUGHT ? " in its thought" : "");
+}
+
+/* Whoever reads Muse's channels on the server waits for a header that stands in the prompt already, and streams nothing. */
+static bool streams_on(const ponder_session *s)
+{
+    const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
+    return at == PN_SERVER_LLAMA || pn_parser_kind_of(s->template) != PN_PARSER_MUSE;
+}
+
 static ponder_status send(ponder_session *s, pn_go_on go_on)
 {
     pn_distant *d = s->distant;
     pn_buf body;
     pn_buf_init(&body, s->a);
+    d->whole = d->whole || (go_on != PN_GO_NEW && !streams_on(s));
     ponder_status st = pn_distant_body(s, go_on, &body);
     pn_distant_rest(s);
     if (st == PONDER_OK) st = pn_request_new(&d->request, d->fleet, "/chat/completions", (pn_str){body.p, body.n}, &s->err);
     pn_buf_free(&body);
     pn_reply_begin(&d->reply);
-    d->over = d->ended = d->told = false;
+    d->going_on = go_on;
+    d->over = d->ended = d->told = d->closing = false;
     d->before_output = d->output_tokens;
     d->before_thought = d->thought_tokens;
     return st;
@@ -204,15 +243,6 @@ static ponder_status open_parser(ponder_session *s)
     return pn_parser_new(&s->parser, &o, s->a, &s->err);
 }
 
-/* Servers of the plain kind take no message of the model's own to go on with; vLLM goes on with its text, never inside its thought. */
-static ponder_status can_go_on(ponder_session *s, pn_go_on how)
-{
-    const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
-    if (at == PN_SERVER_LLAMA || (at != PN_SERVER_OPENAI && how == PN_GO_ANSWER)) return PONDER_OK;
-    return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "servers of the kind \"%s\" cannot go on with a turn that was cut%s: add a message", pn_dialect_name(at),
-                   how == PN_GO_THOUGHT ? " in its thought" : "");
-}
-
 ponder_status pn_distant_prepare(ponder_session *s)
 {
     pn_distant *d = s->distant;
@@ -225,7 +255,9 @@ ponder_status pn_distant_prepare(ponder_session *s)
     d->kept_thought = d->thought.n;
     d->kept_answer = d->answer.n;
     d->kept_calls = d->calls.n;
-    d->restarts = 0;
+    d->restarts = d->closes = 0;
+    d->whole = false;
+    pn_thought_begin(&s->think.t);
     d->thought_tokens = d->output_tokens = d->prompt_tokens = d->cached_tokens = 0;
     d->end = PONDER_END_NONE;
     if ((st = send(s, d->first)) != PONDER_OK) return st;
@@ -262,8 +294,13 @@ static int32_t end_of(const ponder_session *s, pn_str reason)
 static ponder_status take_end(ponder_session *s, pn_str reason)
 {
     pn_distant *d = s->distant;
+    const bool mute = d->going_on != PN_GO_NEW && !d->told && !d->whole && pn_fleet_dialect(d->fleet) != PN_SERVER_LLAMA;
+    if (mute) { /* it waits for a header in vain (streams_on): once more, in one piece */
+        d->whole = true;
+        return send(s, d->going_on);
+    }
+    if (reason.n == 0 && !d->reply.done && !d->whole) return pn_fail(&s->err, PONDER_E_IO, "%s: the stream ended before the answer did", pn_request_server(d->request));
     d->ended = true;
-    if (reason.n == 0 && !d->reply.done) return pn_fail(&s->err, PONDER_E_IO, "%s: the stream ended before the answer did", pn_request_server(d->request));
     d->end = reason.n ? end_of(s, reason) : PONDER_END_EOS;
     if (d->end != PONDER_END_FAILED) return PONDER_OK;
     return pn_fail(&s->err, PONDER_E_IO, "%s: it ended the answer for the reason \"%.*s\"", pn_request_server(d->request), (int)PN_MIN(reason.n, (size_t)60), reason.p);
@@ -285,18 +322,53 @@ static ponder_status put_text(ponder_session *s, pn_str text)
     return pn_parser_put(s->parser, text.p, text.n, &s->err);
 }
 
+/* The thought ends here: the stream is closed, the host's message told, and the answer asked for behind the thought so far. */
+static ponder_status close_thought(ponder_session *s, int32_t why)
+{
+    pn_distant *d = s->distant;
+    const char *message = s->think.message;
+    ponder_status st = can_go_on(s, PN_GO_ANSWER);
+    if (st != PONDER_OK) return st;
+    if (d->closes++ == MOST_CLOSES) return pn_fail(&s->err, PONDER_E_IO, "%s: the model goes on thinking behind a close", pn_request_server(d->request));
+    pn_session_distant_closed(s, why);
+    pn_distant_rest(s);
+    d->closing = true;
+    if (*message && why != PONDER_THOUGHT_NATURAL && d->closes == 1) s->parsed = (pn_parsed){.kind = PN_PARSED_THOUGHT, .text = pn_str_of(message)};
+    return PONDER_OK;
+}
+
+static ponder_status take_thought(ponder_session *s, const pn_reply_piece *p)
+{
+    pn_distant *d = s->distant;
+    const int32_t why = s->think.t.over ? s->think.t.why : pn_session_distant_over(s, p->tokens);
+    if (why) return close_thought(s, why);
+    pn_session_distant_piece(s, true, p->tokens);
+    s->parsed = (pn_parsed){.kind = PN_PARSED_THOUGHT, .text = p->text};
+    d->thought_tokens += p->tokens;
+    return PONDER_OK;
+}
+
+/* Thoughts that the server leaves in its text cannot be cut: where they would go on from is not known. */
+static ponder_status take_text(ponder_session *s, pn_str text)
+{
+    ponder_status st = put_text(s, text);
+    if (st != PONDER_OK || pn_parser_channel(s->parser) != PN_CHANNEL_THOUGHT || !s->think.on) return st;
+    return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s leaves thoughts in its text (no reasoning parser): their limits cannot be kept",
+                   pn_request_server(s->distant->request));
+}
+
 static ponder_status take_piece(ponder_session *s, const pn_reply_piece *p)
 {
     pn_distant *d = s->distant;
     ponder_status st = PONDER_OK;
     if (!s->first_us) s->first_us = pn_now_us();
     d->call_id.n = 0;
+    if (p->kind == PN_REPLY_THOUGHT) st = take_thought(s, p);
+    else pn_session_distant_piece(s, false, 0);
+    if (d->closing) return st;
     switch (p->kind) {
-    case PN_REPLY_THOUGHT:
-        s->parsed = (pn_parsed){.kind = PN_PARSED_THOUGHT, .text = p->text};
-        d->thought_tokens += p->tokens;
-        break;
-    case PN_REPLY_TEXT: st = put_text(s, p->text); break;
+    case PN_REPLY_THOUGHT: break;
+    case PN_REPLY_TEXT: st = take_text(s, p->text); break;
     case PN_REPLY_CALL:
         s->parsed = (pn_parsed){.kind = PN_PARSED_CALL, .text = p->text, .name = p->name, .id = p->id, .tool = -1};
         if (!pn_buf_put(&d->call_id, p->id.p, p->id.n)) st = pn_nomem(&s->err, p->id.n);
@@ -323,6 +395,14 @@ static void take_usage(ponder_session *s)
     }
 }
 
+static bool says(const ponder_error *e, const char *word) { return strstr(e->text, word) != NULL; }
+
+/* vLLM keeps thinking budgets only when it was told the markers of thoughts. */
+static bool no_budget_there(const ponder_session *s, ponder_status st)
+{
+    return st == PONDER_E_ARGUMENT && !s->distant->no_budget && pn_session_distant_cap(s) >= 0 && says(&s->err, "thinking_token_budget");
+}
+
 /* A stream that broke: from its start elsewhere, if nothing was reported of it. */
 static ponder_status broke(ponder_session *s, ponder_status st, ponder_event *event)
 {
@@ -330,6 +410,11 @@ static ponder_status broke(ponder_session *s, ponder_status st, ponder_event *ev
     if (d->ended) {
         d->over = true; /* only the usage is missing */
         return PONDER_OK;
+    }
+    if (no_budget_there(s, st)) {
+        d->no_budget = true;
+        pn_error_clear(&s->err);
+        return send(s, d->going_on);
     }
     if (st != PONDER_E_IO) return st;
     if (!d->told && pn_request_again(d->request)) {
@@ -346,23 +431,38 @@ static ponder_status broke(ponder_session *s, ponder_status st, ponder_event *ev
     return st;
 }
 
+/* Behind a thought that was cut. */
+static ponder_status send_answer(ponder_session *s)
+{
+    ponder_status st = send(s, PN_GO_ANSWER);
+    return st == PONDER_OK ? open_parser(s) : st;
+}
+
 ponder_status pn_distant_generate(ponder_session *s, uint64_t until, ponder_event *event)
 {
     pn_distant *d = s->distant;
     pn_reply_piece p;
     pn_str data;
+    if (d->closing) return send_answer(s);
     for (;;) {
         ponder_status st = pn_reply_next(&d->reply, d->over, &p, &s->err);
         if (st != PONDER_OK) return st;
-        if (p.kind && (st = take_piece(s, &p)) != PONDER_OK) return pn_fleet_scrub(d->fleet, st, &s->err);
+        if (p.kind && (st = take_piece(s, &p)) != PONDER_OK && p.kind == PN_REPLY_END && !d->ended) st = broke(s, st, event);
+        if (st != PONDER_OK || event->kind) return pn_fleet_scrub(d->fleet, st, &s->err);
         if (p.kind && p.kind != PN_REPLY_END) return PONDER_OK;
         if (p.kind) continue;
+        if (s->think.t.open && !d->over) {
+            const int32_t why = pn_session_distant_over(s, 0);
+            if (why) return close_thought(s, why);
+        }
         if (d->over) {
             take_usage(s);
             pn_session_finish(s, d->end);
             return PONDER_OK;
         }
-        st = pn_request_next(d->request, until, &d->cancel, &data, &d->over, &s->err);
+        const uint64_t look = pn_session_distant_until(s, until);
+        st = pn_request_next(d->request, look, &d->cancel, &data, &d->over, &s->err);
+        if (st == PONDER_MORE && look != until && (!until || pn_now_us() < until)) continue;
         if (st == PONDER_MORE || st == PONDER_E_CANCELLED) return st;
         if (st == PONDER_OK && !d->over) {
             st = pn_fleet_scrub(d->fleet, pn_reply_read(&d->reply, data, &s->err), &s->err);
@@ -417,7 +517,7 @@ ponder_status pn_distant_note(ponder_session *s, ponder_event *e)
     case PONDER_EVENT_RAW: ok = pn_buf_put(&d->answer, e->text, e->text_bytes); break;
     case PONDER_EVENT_TOOL_CALL: ok = note_call(s, e); break;
     case PONDER_EVENT_DONE:
-        if (d->thought_tokens == 0) d->thought_tokens = s->thought_tokens; /* taken out of the text here */
+        if (d->thought_tokens == 0) d->thought_tokens = s->think.t.used = s->thought_tokens; /* taken out of the text here */
         e->prompt_tokens = d->prompt_tokens - d->cached_tokens;
         e->reused_tokens = d->cached_tokens;
         e->output_tokens = d->output_tokens;

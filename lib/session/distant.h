@@ -27,10 +27,14 @@ struct pn_distant {
     pn_buf thought, answer, calls, call_id;
     size_t kept_thought, kept_answer, kept_calls; /* of them, what was there before this turn: the part before a cut */
     /* the turn under way */
-    pn_go_on first;           /* what its first request began with */
+    pn_go_on first, going_on; /* what its first request, and the newest, began with */
     uint32_t restarts;
     bool told;                /* something was reported of this request's stream */
     bool over;                /* its stream */
+    bool whole;               /* this request's answer comes in one piece */
+    bool no_budget;           /* the servers said that they keep no thinking budget: it is kept here alone */
+    bool closing;             /* a thought was cut: the message that ends it is to be reported, then the answer asked for */
+    uint32_t closes;          /* of this turn */
     bool ended;               /* it said why */
     int32_t end;              /* PONDER_END_* */
     uint64_t thought_tokens, output_tokens; /* counted here; of earlier requests of the turn too */
@@ -41,7 +45,7 @@ struct pn_distant {
 /* body.c */
 ponder_status pn_distant_add_pending(ponder_session *s); /* waiting messages become history */
 bool pn_distant_close_turn(ponder_session *s);           /* the model's turn too; false: no memory */
-ponder_status pn_distant_body(ponder_session *s, pn_go_on go_on, pn_buf *out);
+ponder_status pn_distant_body(ponder_session *s, pn_go_on go_on, pn_buf *out); /* d->whole: not as a stream */
 ponder_status pn_distant_check(ponder_session *s);       /* settings that these servers do not know: PONDER_E_UNSUPPORTED */
 
 #endif

@@ -364,6 +364,14 @@ void pn_session_forget_listening(ponder_session *s);
 ponder_status pn_session_open_listening(ponder_session *s, pn_medium *live); /* takes live over, also on failure */
 ponder_status pn_session_close_listening(ponder_session *s, const char *text, size_t n);
 
+/* thinking.c, for a remote model: a piece came, of a thought or of something else; the cap of its tokens (-1: none); whether a
+ * further piece of so many tokens passes a limit: PONDER_THOUGHT_*, 0: none; when to look again; a thought was closed here. */
+void pn_session_distant_piece(ponder_session *s, bool thought, uint32_t tokens);
+int64_t pn_session_distant_cap(const ponder_session *s);
+int32_t pn_session_distant_over(ponder_session *s, uint32_t tokens);
+uint64_t pn_session_distant_until(const ponder_session *s, uint64_t until);
+void pn_session_distant_closed(ponder_session *s, int32_t why);
+
 /* distant.c: the same session over a server */
 ponder_status pn_distant_new(ponder_session *s, ponder_error *err);
 ponder_status pn_distant_copy(ponder_session *to, const ponder_session *from);         /* the conversation */
@@ -371,6 +379,7 @@ ponder_status pn_distant_copy_binding(ponder_session *to, const ponder_session *
 void pn_distant_free(ponder_session *s);
 uint64_t pn_distant_bytes(const ponder_session *s);
 void pn_distant_cancel(ponder_session *s);
+void pn_distant_wake(ponder_session *s);      /* who waits for it looks up; any thread */
 bool pn_distant_take_cancel(ponder_session *s);
 void pn_distant_rest(ponder_session *s);      /* its stream, if there is one, is closed */
 void pn_distant_failed(ponder_session *s);    /* the turn under way does not count */
@@ -379,6 +388,7 @@ bool pn_distant_empty(const ponder_session *s);
 ponder_status pn_distant_configure(ponder_session *s, const ponder_config *c);
 ponder_status pn_distant_bind(ponder_session *s, const char *schema, const char *regex);
 ponder_status pn_distant_set_tools(ponder_session *s, const char *json, size_t n);
+ponder_status pn_distant_check_thinking(ponder_session *s, const char *asked, const ponder_config *c);
 /* Stages of a turn, as prepare and generate_one of a local one. */
 ponder_status pn_distant_prepare(ponder_session *s);
 ponder_status pn_distant_generate(ponder_session *s, uint64_t until, ponder_event *event);

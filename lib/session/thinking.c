@@ -110,6 +110,7 @@ static const char *asks(const ponder_config *c)
 static ponder_status check(ponder_session *s, const ponder_config *c, const pn_think_limits *l, const char *open, const char *close)
 {
     const char *asked = asks(c);
+    if (s->distant) return pn_distant_check_thinking(s, asked, c);
     if (!*open != !*close) return pn_fail(&s->err, PONDER_E_ARGUMENT, "think_open and think_close go together");
     if (strlen(open) > MOST_MARKER || strlen(close) > MOST_MARKER) return pn_fail(&s->err, PONDER_E_RANGE, "a marker of thoughts is longer than %d bytes", MOST_MARKER);
     if (*open && muse(s)) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "think_open: the template \"muse\" has markers of its own");
@@ -151,7 +152,7 @@ static ponder_status take_texts(ponder_session *s, const char *message, const ch
     if (st == PONDER_OK) st = pn_strings_copy(&t->more, more, s->a, &s->err);
     const markers m = markers_of(s, t->open, t->close);
     t->closer_id = t->opener_id = t->end_id = -1;
-    return st == PONDER_OK && m.open ? write_phrases(s, t, m) : st;
+    return st == PONDER_OK && m.open && !s->distant ? write_phrases(s, t, m) : st;
 }
 
 ponder_status pn_session_set_thinking(ponder_session *s, const ponder_config *c)
@@ -416,6 +417,61 @@ void pn_session_took(ponder_session *s, int32_t token, pn_place before, bool our
     if (strays > t->strays && t->t.over) t->t.escaped = true;
     t->strays = strays;
     look_ahead(s, after);
+}
+
+/* ---- of a remote model: pieces as they come, instead of tokens -------------------------------------------------------- */
+
+void pn_session_distant_piece(ponder_session *s, bool thought, uint32_t tokens)
+{
+    pn_thought *t = &s->think.t;
+    count_time(&s->think);
+    if (thought && !t->open) {
+        t->blocks++;
+        t->block = t->block_us = 0;
+    }
+    if (!thought && t->open) t->why = PONDER_THOUGHT_NATURAL;
+    t->open = thought;
+    if (!thought) return;
+    t->used += tokens;
+    t->block += tokens;
+}
+
+int64_t pn_session_distant_cap(const ponder_session *s)
+{
+    const pn_think_limits *l = &s->think.limits;
+    if (!l->answer || !s->max_tokens) return l->tokens;
+    const int64_t rest = (int64_t)PN_MIN(s->max_tokens - PN_MIN(s->max_tokens, l->answer), (uint64_t)INT64_MAX);
+    return l->tokens < 0 ? rest : PN_MIN(l->tokens, rest);
+}
+
+int32_t pn_session_distant_over(ponder_session *s, uint32_t tokens)
+{
+    pn_thinking *t = &s->think;
+    const pn_think_limits *l = &t->limits;
+    const int64_t cap = pn_session_distant_cap(s);
+    count_time(t);
+    if (atomic_exchange(&t->close_now, false)) return PONDER_THOUGHT_CALLER;
+    if (cap >= 0 && (l->block ? t->t.block : t->t.used) + tokens > (uint64_t)cap) return PONDER_THOUGHT_CAP;
+    if (l->think_us >= 0 && (l->block ? t->t.block_us : t->t.used_us) >= (uint64_t)l->think_us) return PONDER_THOUGHT_TIME;
+    return 0;
+}
+
+uint64_t pn_session_distant_until(const ponder_session *s, uint64_t until)
+{
+    const pn_thinking *t = &s->think;
+    if (t->limits.think_us < 0 || !t->t.open) return until;
+    const uint64_t gone = t->limits.block ? t->t.block_us : t->t.used_us, most = (uint64_t)t->limits.think_us;
+    const uint64_t end = pn_now_us() + (most > gone ? most - gone : 0);
+    return until ? PN_MIN(until, end) : end;
+}
+
+void pn_session_distant_closed(ponder_session *s, int32_t why)
+{
+    pn_thought *t = &s->think.t;
+    t->escaped = t->escaped || t->over;
+    t->over = t->over || !s->think.limits.block || why == PONDER_THOUGHT_CALLER;
+    t->open = false;
+    t->why = why;
 }
 
 void pn_session_read_thought(const ponder_session *s, ponder_thought *out)

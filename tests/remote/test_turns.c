@@ -270,6 +270,12 @@ static void test_refusals(void **state)
     check_refused(models_openai, PONDER_P_IGNORE_EOS, 1, NULL);
     check_refused(models_vllm, PONDER_P_CONTEXT, 1000, NULL);
     check_refused(models_vllm, PONDER_P_LOOK_CLOSER, 1, NULL);
+    check_refused(models_openai, PONDER_P_THINK_TOKENS, 100, NULL);
+    check_refused(models_openai, PONDER_P_THINK_MS, 100, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_LEAST, 10, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_EXIT, 0, "entropy");
+    check_refused(models_llama, PONDER_P_THINK_START, 1, NULL);
+    check_refused(models_llama, PONDER_P_THINK_CONTINUE, 0, "Wait");
 }
 
 static void test_no_numbers(void **state)
@@ -318,6 +324,128 @@ static void test_no_numbers(void **state)
     /* and none of it has done harm */
     ask(session, "?");
     assert_string_equal(generate(session).answer, "hello");
+    ponder_session_free(session);
+    ponder_model_free(m);
+    test_server_stop(&s);
+}
+
+/* ---- budgets ------------------------------------------------------------------------------------------------------- */
+
+/* Thinks for ever, unless it is asked to go on behind a thought: then it answers "B". */
+static bool thinker(test_server *s, test_request *r)
+{
+    static const char letter[] = CHUNK("{\"reasoning_content\":\"x\"}");
+    const bool refuses = s->user && strstr(r->body, "\"thinking_token_budget\"");
+    if (refuses) return test_answer(r->fd, "400 Bad Request", "", "{\"error\":{\"message\":\"thinking_token_budget is set but reasoning_config is not configured\"}}");
+    if (strstr(r->body, "\"add_generation_prompt\":false")) {
+        if (strstr(r->body, "\"stream\":true")) return test_say(r, "B");
+        return test_answer(r->fd, "200 OK", "", "{\"choices\":[{\"message\":{\"content\":\"B\"},\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":1}}");
+    }
+    if (!test_stream_head(r->fd)) return false;
+    for (int i = 0; i < 2000; i++) {
+        if (!test_stream(r->fd, letter, 4096)) return false; /* the other side has closed the stream */
+        test_pause(1);
+    }
+    return false;
+}
+
+static const struct { const char *models, *template; void *refuses; } budget_kinds[] = {
+    {models_llama, "", NULL}, {models_llama, "muse", NULL}, {models_vllm, "", NULL}, {models_vllm, "muse", NULL}, {models_vllm, "muse", (void *)1}};
+
+static void test_token_budget(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof budget_kinds / sizeof *budget_kinds; i++)
+        for (int64_t cap = 0; cap < 12; cap += 5)
+            for (int message = 0; message < 2; message++) {
+                test_server s;
+                ponder_config *c = new_config();
+                test_server_start(&s, thinker, budget_kinds[i].refuses, budget_kinds[i].models);
+                OK(ponder_config_set_i64(c, PONDER_P_THINK_TOKENS, cap));
+                OK(ponder_config_set_str(c, PONDER_P_TEMPLATE, budget_kinds[i].template));
+                if (message) OK(ponder_config_set_str(c, PONDER_P_THINK_MESSAGE, " Enough."));
+                ponder_model *m = open_remote(s.url, c);
+                ponder_session *session = new_session(m, c);
+                ask(session, "?");
+                told t = generate(session);
+                assert_int_equal(t.st, PONDER_OK);
+                assert_string_equal(t.answer, "B");
+                assert_int_equal(t.done.end, PONDER_END_EOS);
+                assert_int_equal(strspn(t.thought, "x"), cap); /* not one more is told, though one more was on its way */
+                assert_string_equal(t.thought + cap, message ? " Enough." : "");
+                ponder_thought thought = {.size = sizeof thought};
+                OK(ponder_session_thought(session, &thought));
+                assert_int_equal(thought.tokens, cap);
+                assert_int_equal(thought.why, PONDER_THOUGHT_CAP);
+                assert_int_equal(t.done.thought_tokens, cap);
+                json_t *b = body_of(&s), *list = json_object_get(b, "messages"), *own = json_array_get(list, json_array_size(list) - 1);
+                check_text(own, "role", "assistant");
+                check_text(own, "content", "");
+                if (cap || message) check_text(own, "reasoning_content", t.thought);
+                json_decref(b);
+                /* the next turn thinks again */
+                ask(session, "and?");
+                assert_int_equal(strspn(generate(session).thought, "x"), cap);
+                ponder_session_free(session);
+                ponder_model_free(m);
+                ponder_config_free(c);
+                test_server_stop(&s);
+            }
+}
+
+/* By the clock: the thought is cut, the turn ended; what matters is why, and that both end at all. */
+static void test_time_budget(void **state)
+{
+    (void)state;
+    test_server s;
+    ponder_config *c = new_config();
+    test_server_start(&s, thinker, NULL, models_llama);
+    OK(ponder_config_set_i64(c, PONDER_P_THINK_MS, 60));
+    ponder_model *m = open_remote(s.url, NULL);
+    ponder_session *session = new_session(m, c);
+    ask(session, "?");
+    told t = generate(session);
+    ponder_thought thought = {.size = sizeof thought};
+    OK(ponder_session_thought(session, &thought));
+    assert_string_equal(t.answer, "B");
+    assert_true(t.thought[0] == 'x');
+    assert_int_equal(thought.why, PONDER_THOUGHT_TIME);
+    assert_true(thought.us >= 60000);
+    OK(ponder_config_set_i64(c, PONDER_P_THINK_MS, -1));
+    OK(ponder_config_set_i64(c, PONDER_P_TURN_MS, 60));
+    OK(ponder_session_configure(session, c));
+    ask(session, "?");
+    t = generate(session);
+    assert_int_equal(t.st, PONDER_OK);
+    assert_int_equal(t.done.end, PONDER_END_TIME);
+    assert_string_equal(t.answer, "");
+    ponder_session_free(session);
+    ponder_model_free(m);
+    ponder_config_free(c);
+    test_server_stop(&s);
+}
+
+static int32_t close_at_third(void *user, const ponder_event *e)
+{
+    ponder_session **s = user;
+    static int seen;
+    if (e->kind == PONDER_EVENT_THOUGHT && ++seen == 3) ponder_session_close_thought(*s);
+    return 0;
+}
+
+static void test_close_thought(void **state)
+{
+    (void)state;
+    test_server s;
+    test_server_start(&s, thinker, NULL, models_vllm);
+    ponder_model *m = open_remote(s.url, NULL);
+    ponder_session *session = new_session(m, NULL);
+    ask(session, "?");
+    OK(ponder_session_generate(session, close_at_third, &session));
+    ponder_thought thought = {.size = sizeof thought};
+    OK(ponder_session_thought(session, &thought));
+    assert_int_equal(thought.why, PONDER_THOUGHT_CALLER);
+    assert_int_equal(thought.tokens, 3);
     ponder_session_free(session);
     ponder_model_free(m);
     test_server_stop(&s);
@@ -492,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_events),     cmocka_unit_test(test_ends),        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_markup),     cmocka_unit_test(test_settings),    cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_conversation), cmocka_unit_test(test_going_on),
+        cmocka_unit_test(test_token_budget), cmocka_unit_test(test_time_budget), cmocka_unit_test(test_close_thought),
         cmocka_unit_test(test_picture),    cmocka_unit_test(test_same_prefix),
     };
     return cmocka_run_group_tests_name("remote-turns", tests, NULL, NULL);
