@@ -78,11 +78,12 @@ static uint64_t count_muse(ponder_model *m, const ids *v, size_t from, bool open
         }
         if (v->id[i] == MESSAGE) {
             size_t k = text_of_ids(m, v->id + header, i - header, false, text);
-            text[k] = 0;
-            const char *to = strrchr(text, '=');
-            const bool bare = open && !(to && to >= text + 3 && memcmp(to - 3, " to", 3) == 0 && !strpbrk(to, " \n")); /* a slip */
-            const bool self = to && strcmp(to, "=self") == 0;
-            if (!bare) {
+            while (k > 0 && text[k - 1] == ' ') k--;
+            const char *to = memrchr(text, '=', k); /* the model writes NULs too */
+            const size_t n_to = to ? (size_t)(text + k - to) : 0;
+            const bool slip = !(to && to >= text + 3 && memcmp(to - 3, " to", 3) == 0 && !memchr(to, ' ', n_to) && !memchr(to, '\n', n_to));
+            const bool self = n_to == 5 && memcmp(to, "=self", 5) == 0;
+            if (!slip) {
                 *blocks += self;
                 block = 0;
                 open = self;
@@ -99,20 +100,25 @@ static uint64_t count_muse(ponder_model *m, const ids *v, size_t from, bool open
 
 /* The same for a random model whose markers are tokens or text: behind the opener up to the marker's end. Openers that come when a
  * thought may not open are none; `most`: of the turn. */
-static uint64_t count_marked(ponder_model *m, const ids *v, size_t from, const char *open_with, const char *close_with, uint64_t most, uint64_t closer)
+static uint64_t count_marked(ponder_model *m, const ids *v, size_t from, const char *open_with, const char *close_with, uint64_t most, uint64_t closer, bool each,
+                             uint64_t *longest)
 {
     static char text[MOST_TEXT];
     size_t n = 0, at = 0; /* of text; where the search goes on */
-    uint64_t used = 0;
+    uint64_t used = 0, block = 0;
     bool open = false;
+    *longest = 0;
     for (size_t i = from; i < v->n; i++) {
         used += open;
+        block += open;
+        *longest = block > *longest ? block : *longest;
         n += text_of_ids(m, v->id + i, 1, true, text + n);
         text[n] = 0;
         for (const char *hit; (hit = strstr(text + at, open ? close_with : open_with));) {
             at = (size_t)(hit - text) + strlen(open ? close_with : open_with);
             if (open) open = false;
-            else open = used + closer < most && (open_with[0] == '<' || hit == text || hit[-1] == '\n');
+            else open = (each ? 0 : used) + closer < most && (open_with[0] == '<' || hit == text || hit[-1] == '\n');
+            block = 0;
         }
     }
     return used;
@@ -135,7 +141,7 @@ static ponder_config *warm(int seed)
 static const char tools[] = "[{\"name\":\"lamp.set\",\"parameters\":{\"type\":\"object\",\"properties\":{\"on\":{\"type\":\"boolean\"}},\"required\":[\"on\"]}}]";
 static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[1,22,333]}},\"required\":[\"a\"],\"additionalProperties\":false}";
 
-enum { BLOCK = 1, OPENED = 2, TOOLS = 4, SCHEMA = 8, FORKED = 16, CUT = 32, SLICED = 64, CLOSED = 128, NO_THIRD = 256, MARKED = 512, TEXT = 1024, SAVED = 2048 };
+enum { BLOCK = 1, OPENED = 2, TOOLS = 4, SCHEMA = 8, FORKED = 16, CUT = 32, SLICED = 64, CLOSED = 128, NO_THIRD = 256, MARKED = 512, TEXT = 1024, SAVED = 2048, MANY = 4096 };
 
 typedef struct mode {
     const char *name;
@@ -172,6 +178,8 @@ static void words_in_logprobs(ponder_config *c, int run) { message(c, run); set(
 static const mode modes[] = {
     {"turn", 0, 2, 45, NULL},
     {"block", BLOCK, 2, 45, NULL},
+    {"several blocks", MANY, 4, 110, NULL},
+    {"several blocks, block", MANY | BLOCK, 3, 70, NULL},
     {"block, opened by a host that goes on", BLOCK | CUT | OPENED, 1, 45, NULL},
     {"opened in the prompt", OPENED, 1, 45, NULL},
     {"tools", TOOLS, 2, 60, start},
@@ -198,12 +206,14 @@ static const mode modes[] = {
     {"think, tokens, zero", MARKED | NO_THIRD, 0, 2, NULL},
     {"think, tokens, schema", MARKED | SCHEMA, 2, 140, start},
     {"think, tokens, cancel and resume", MARKED | CUT, 2, 80, start},
+    {"think, several blocks", MARKED | MANY, 4, 90, start},
+    {"think, several blocks, block", MARKED | MANY | BLOCK, 3, 40, start},
     {"text markers", MARKED | TEXT, 4, 120, start},
     {"text markers, fork", MARKED | TEXT | FORKED, 4, 120, start},
     {"text markers, cancel and resume", MARKED | TEXT | CUT, 4, 120, start},
 };
 
-typedef struct sums { int runs, natural, over, cut, soft; } sums;
+typedef struct sums { int runs, natural, over, cut, soft; uint64_t blocks; } sums;
 
 static seen *talk(ponder_session *s, int32_t stop_after)
 {
@@ -238,14 +248,14 @@ static int32_t closes(void *user, const ponder_event *e)
 static void show(ponder_model *m, const ids *v, const char *what, int run, uint64_t counted, uint64_t other)
 {
     static char text[MOST_TEXT];
-    const size_t from = v->n > 160 ? v->n - 160 : 0; /* the text of an error is short */
+    const size_t from = v->n > 90 ? v->n - 90 : 0; /* the text of an error is short */
     text[text_of_ids(m, v->id + from, v->n - from, true, text)] = 0;
     fail_msg("%s, run %d: counted %d, told %d: %s", what, run, (int)counted, (int)other, text);
 }
 
 static void no_markup(ponder_model *m, const ids *v, const char *what, int run, const char *answer)
 {
-    static const char *const marks[] = {"<|", "|>", "<think>", "</think>", "[[", "]]"};
+    static const char *const marks[] = {"<|im_", "<|start", "<|message", "<|eo", "<think>", "</think>", "[[", "]]"};
     for (size_t i = 0; i < COUNT(marks); i++)
         if (strstr(answer, marks[i])) show(m, v, what, run, 0, 0);
 }
@@ -255,13 +265,15 @@ static void check_turn(ponder_model *m, const mode *o, ponder_session *s, const 
     const ids all = tokens_of(s);
     uint64_t blocks = 0, longest = 0, counted;
     if (!(o->flags & MARKED)) counted = count_muse(m, &all, from, o->flags & OPENED, &blocks, &longest);
-    else if (o->flags & TEXT) counted = count_marked(m, &all, from, "[[", "]]", (uint64_t)cap, 3);
-    else counted = count_marked(m, &all, from, "<think>", "</think>", (uint64_t)cap, 1);
+    else if (o->flags & TEXT) counted = count_marked(m, &all, from, "[[", "]]", (uint64_t)cap, 3, o->flags & BLOCK, &longest);
+    else counted = count_marked(m, &all, from, "<think>", "</think>", (uint64_t)cap, 1, o->flags & BLOCK, &longest);
+    if (counted != v->t.tokens && getenv("PONDER_TEST_MODE")) printf("thought: %s\nanswer: %s\n", v->thought, v->answer);
     if (counted != v->t.tokens) show(m, &all, o->name, run, counted, v->t.tokens);
     const uint64_t most = o->flags & BLOCK ? longest : counted;
     if (most > (uint64_t)cap) show(m, &all, o->name, run, most, (uint64_t)cap);
     sum->runs++;
     sum->over += most > (uint64_t)cap;
+    sum->blocks += v->t.blocks;
     sum->natural += v->t.why == PONDER_THOUGHT_NATURAL;
     sum->cut += v->t.why == PONDER_THOUGHT_CAP;
     sum->soft += v->t.why == PONDER_THOUGHT_SOFT;
@@ -300,8 +312,15 @@ static ponder_session *begin(ponder_model *m, const mode *o, ponder_config *c, i
     if (o->flags & MARKED) {
         if (o->flags & TEXT) OK(ponder_session_bias(s, 3 + ']' - ' ', 3.5f));
         else OK(ponder_session_bias(s, 4, 3.f));
+        OK(ponder_session_bias(s, 1, -INFINITY)); /* no turns of others: what stands in them is no thought */
         for (int32_t call = 5; !(o->flags & TEXT) && call < 7; call++) OK(ponder_session_bias(s, call, -INFINITY));
         OK(ponder_session_bias(s, 2, 1.0f));
+    }
+    if (o->flags & MANY) {
+        /* A turn that does not end, and talks to itself again and again. */
+        const ids user = ids_of_text(m, " to=user", 8, 0); /* its last token is the recipient */
+        OK(ponder_session_bias(s, o->flags & MARKED ? 3 : user.id[user.n - 1], o->flags & MARKED ? 3.f : -INFINITY));
+        if (!(o->flags & MARKED)) OK(ponder_session_bias(s, EOT, -INFINITY));
     }
     add(s, "user", o->flags & MARKED ? "Hi there" : question(run));
     if (o->flags & OPENED) OK(ponder_session_prompt(s, " to=self<|message|>", 19, PONDER_TOKENIZE_SPECIAL));
@@ -313,6 +332,7 @@ static void one_run(ponder_model *m, const mode *o, int run, sums *sum)
     ponder_config *c = warm(run);
     const int64_t cap = o->cap_from + run * 7 % o->cap_range;
     set(c, PONDER_P_THINK_TOKENS, cap);
+    if (o->flags & MANY) set(c, PONDER_P_MAX_TOKENS, 90);
     if (o->flags & MARKED) set_text(c, PONDER_P_TEMPLATE, o->flags & TEXT ? "chatml" : "qwen3");
     if (o->flags & TEXT) set_text(c, PONDER_P_THINK_OPEN, "[[");
     if (o->flags & TEXT) set_text(c, PONDER_P_THINK_CLOSE, "]]");
@@ -372,14 +392,14 @@ static void every_mode(void **state)
 {
     const char *only = getenv("PONDER_TEST_MODE");
     ponder_model *think = marked_model("tiny/think.json"), *plain = marked_model("tiny/plain.json");
-    printf("%-40s %6s %8s %6s %6s %6s\n", "mode", "runs", "natural", "soft", "cut", "over");
+    printf("%-40s %6s %7s %8s %6s %6s %6s\n", "mode", "runs", "blocks", "natural", "soft", "cut", "over");
     for (size_t i = 0; i < COUNT(modes); i++) {
         const mode *o = &modes[i];
         sums sum = {0};
         if (only && !strstr(o->name, only)) continue;
         for (int run = 0; run < runs(); run++)
             one_run(!(o->flags & MARKED) ? *state : o->flags & TEXT ? plain : think, o, run, &sum);
-        printf("%-40s %6d %8d %6d %6d %6d\n", o->name, sum.runs, sum.natural, sum.soft, sum.cut, sum.over);
+        printf("%-40s %6d %7d %8d %6d %6d %6d\n", o->name, sum.runs, (int)sum.blocks, sum.natural, sum.soft, sum.cut, sum.over);
         fflush(stdout);
         if (runs() >= DEFAULT_RUNS && !(o->flags & NO_THIRD) && sum.natural * 3 < sum.runs) fail_msg("%s: %d of %d runs ended naturally", o->name, sum.natural, sum.runs);
     }
