@@ -3,7 +3,7 @@
 
 #include "use.h"
 
-enum { EOM = 391, START = 394, MESSAGE = 395, DEFAULT_RUNS = 60 };
+enum { EOM = 391, START = 394, MESSAGE = 395, DEFAULT_RUNS = 40 };
 
 static int runs(void)
 {
@@ -401,7 +401,10 @@ static void every_mode(void **state)
             one_run(!(o->flags & MARKED) ? *state : o->flags & TEXT ? plain : think, o, run, &sum);
         printf("%-40s %6d %7d %8d %6d %6d %6d\n", o->name, sum.runs, (int)sum.blocks, sum.natural, sum.soft, sum.cut, sum.over);
         fflush(stdout);
-        if (runs() >= DEFAULT_RUNS && !(o->flags & NO_THIRD) && sum.natural * 3 < sum.runs) fail_msg("%s: %d of %d runs ended naturally", o->name, sum.natural, sum.runs);
+        /* At least a third; in a few runs chance may make it less. */
+        const int share = runs() >= 500 ? 3 : 5;
+        if (runs() >= DEFAULT_RUNS && !(o->flags & NO_THIRD) && sum.natural * share < sum.runs)
+            fail_msg("%s: %d of %d runs ended naturally", o->name, sum.natural, sum.runs);
     }
     with_tools(NULL, NULL, true);
     ponder_model_free(plain);
@@ -673,6 +676,27 @@ static void closed_by_the_caller(void **state)
     }
 }
 
+static int32_t keep_done(void *user, const ponder_event *e)
+{
+    if (e->kind == PONDER_EVENT_DONE) memcpy(user, e, sizeof *e);
+    return 0;
+}
+
+/* The end of a turn of so many milliseconds; a machine that is too busy to promise the prompt in that time is given more. */
+static int32_t timed_end(ponder_session *s, ponder_config *c, int64_t ms, bool sliced)
+{
+    for (ponder_status st = PONDER_E_RANGE; st == PONDER_E_RANGE; ms *= 2) {
+        ponder_event e = {.size = sizeof e};
+        set(c, PONDER_P_TURN_MS, ms);
+        OK(ponder_session_configure(s, c));
+        do st = sliced ? ponder_session_step(s, 50, &e) : ponder_session_generate(s, keep_done, &e);
+        while (st >= 0 && e.kind != PONDER_EVENT_DONE);
+        if (st >= 0) return e.end;
+    }
+    fail_msg("%s", ponder_session_error(s));
+    return 0;
+}
+
 static void time_ends_a_turn(void **state)
 {
     ponder_model *m = *state;
@@ -682,15 +706,14 @@ static void time_ends_a_turn(void **state)
         set(c, PONDER_P_MAX_TOKENS, 0);
         set(c, PONDER_P_CONTEXT, 8192);
         set(c, PONDER_P_IGNORE_EOS, 1);
-        set(c, PONDER_P_TURN_MS, 20);
         set_text(c, PONDER_P_CLOCK, clocks[i]);
         ponder_session *s = new_session(m, c);
         add(s, "user", question(i));
-        /* 8,000 tokens take far longer than 20 ms. */
-        assert_int_equal((i == 3 ? talk(s, 0) : ask(s))->done.end, PONDER_END_TIME);
+        /* 8,000 tokens take far longer than 100 ms. */
+        assert_int_equal(timed_end(s, c, 100, i == 3), PONDER_END_TIME);
         const size_t n = tokens_of(s).n;
         assert_in_range(n, 50, 8000);
-        assert_int_equal(ask(s)->done.end, PONDER_END_TIME); /* and may go on, with time of its own */
+        assert_int_equal(timed_end(s, c, 50, i == 3), PONDER_END_TIME); /* and may go on, with time of its own */
         assert_true(tokens_of(s).n > n);
         /* A prompt that cannot be computed in time is refused, and says how long it would take. */
         int32_t *prompt = calloc(4000, sizeof *prompt);
