@@ -106,9 +106,12 @@ typedef struct extra {
     float f[2];
 } extra;
 
+INLINE int offset_of(int t) { return t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q6_K ? 32 : t == PN_Q3_K ? 4 : 0; }
+INLINE bool has_offset(int t) { return offset_of(t) && t != PN_Q3_K; }
+
 INLINE extra prepare(const int t, const float *d, const int32_t *s)
 {
-    const int offset = t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q6_K ? 32 : t == PN_Q3_K ? 4 : 0;
+    const int offset = offset_of(t);
     extra e = {.start = {-offset * s[0], -offset * s[1]}};
     if (t == PN_Q3_K) { /* the other pair's sum starts at 0 */
         e.start[0] &= 0xffff;
@@ -123,85 +126,116 @@ INLINE extra prepare(const int t, const float *d, const int32_t *s)
     return e;
 }
 
-/* Groups [g, g + n) as 16-bit sums of pairs. */
-INLINE __m256i pairs(const int t, const __m256i w[8], const __m256i *sign, const int8_t *q, int g, int n)
+/* ---- C columns by a panel's 16 rows -------------------------------------------------------------
+ * Both halves of the panel share a column's bytes, and up to 3 columns share the codes: then a step is bound by its
+ * arithmetic, not by its loads. 2C sums, column by column, rows 0..7 then 8..15. */
+enum { MOST_SUMS = 6 };
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* Compilers make trees of integer sums, which want more registers than there are. */
+INLINE __m256i chained(__m256i v)
 {
-    __m256i sum = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int i = g; i < g + n; i++) {
-        int32_t v;
-        memcpy(&v, q + 4 * i, 4);
-        __m256i x = _mm256_set1_epi32(v);
-        if (is_signed(t))
-            x = _mm256_sign_epi8(x, sign[i]);
-        x = _mm256_maddubs_epi16(w[i], x);
-        sum = i == g ? x : _mm256_add_epi16(sum, x);
+    __asm__("" : "+x"(v));
+    return v;
+}
+
+/* They also spread a block over registers that it does not fit, and copy it back. */
+INLINE const block *in_memory(const block *o)
+{
+    __asm__("" : "+r"(o) : : "memory");
+    return o;
+}
+
+/* 16-bit sums of pairs over groups [g, g + n). */
+INLINE void pairs(const int t, const int C, const block o[2], const int8_t *q, int g, int n, __m256i sum[MOST_SUMS])
+{
+    UNROLL for (int i = g; i < g + n; i++) {
+        UNROLL for (int c = 0; c < C; c++) {
+            int32_t v;
+            memcpy(&v, q + 32 * c + 4 * i, 4);
+            const __m256i x = _mm256_set1_epi32(v);
+            UNROLL for (int h = 0; h < 2; h++) {
+                const __m256i y = _mm256_maddubs_epi16(o[h].w[i], is_signed(t) ? _mm256_sign_epi8(x, o[h].sign[i]) : x);
+                sum[2 * c + h] = i == g ? y : chained(_mm256_add_epi16(sum[2 * c + h], y));
+            }
+        }
     }
-    return sum;
 }
 
 /* A half's exact sums; 2K and 3K: scaled. 16 bits hold 3K's 7112 less 4 * 16 * 127. */
-INLINE __m256i half_sums(const int t, const block *o, const __m256i w[8], const int8_t *q, int half, int32_t first)
+INLINE void half_sums(const int t, const int C, const block o[2], const int8_t *q, int half, const extra *e, __m256i sum[MOST_SUMS])
 {
     const int step = is_signed(t) ? 1 : t == PN_Q6_K ? 2 : 4;
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_set1_epi32(first);
-    if (t == PN_Q2_K)
-        return _mm256_madd_epi16(pairs(t, w, o->sign, q, 4 * half, 4), o->sc[half]);
-    if (t == PN_Q3_K)
-        return _mm256_madd_epi16(_mm256_add_epi16(sum, pairs(t, w, o->sign, q, 4 * half, 4)), o->sc[half]);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i += step)
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs(t, w, o->sign, q, 4 * half + i, step), ones));
-    return sum;
+    UNROLL for (int i = 0; i < 4; i += step) {
+        __m256i p[MOST_SUMS];
+        pairs(t, C, o, q, 4 * half + i, step, p);
+        UNROLL for (int s = 0; s < 2 * C; s++) {
+            if (t == PN_Q3_K) p[s] = _mm256_add_epi16(p[s], _mm256_set1_epi32(e[s / 2].start[half]));
+            const __m256i y = _mm256_madd_epi16(p[s], t == PN_Q2_K || t == PN_Q3_K ? o[s % 2].sc[half] : ones);
+            if (i) sum[s] = chained(_mm256_add_epi32(sum[s], y));
+            else sum[s] = has_offset(t) ? _mm256_add_epi32(y, _mm256_set1_epi32(e[s / 2].start[half])) : y;
+        }
+    }
 }
 
-/* One column's outputs after this 32-block (matmul_q.h). */
-INLINE __m256 column(const int t, const block *o, const __m256i w[8], const int8_t *q, const float *d, const extra *e,
-                     __m256 acc)
+/* The columns' outputs after this 32-block (matmul_q.h). */
+INLINE void step_columns(const int t, const int C, const block o[2], const int8_t *q, const float *d, const extra *e, float *acc)
 {
-    const __m256 d0 = _mm256_set1_ps(d[0]), d1 = _mm256_set1_ps(d[1]);
-    __m256 u = times(d0, half_sums(t, o, w, q, 0, e->start[0]));
-    __m256i i1 = half_sums(t, o, w, q, 1, e->start[1]);
-    if (t == PN_Q6_K)
-        return _mm256_fmadd_ps(times(d1, i1), o->b, _mm256_fmadd_ps(u, o->a, acc));
-    u = _mm256_fmadd_ps(_mm256_cvtepi32_ps(i1), d1, u);
-    acc = _mm256_fmadd_ps(u, o->a, acc);
-    if (has_m(t))
-        acc = _mm256_fmadd_ps(o->b, _mm256_set1_ps(e->f[0]), acc);
-    if (t == PN_Q2_K)
-        acc = _mm256_fmadd_ps(o->c, _mm256_set1_ps(e->f[1]), acc);
-    return acc;
+    __m256i sum[MOST_SUMS];
+    __m256 u[MOST_SUMS];
+    half_sums(t, C, o, q, 0, e, sum);
+    UNROLL for (int s = 0; s < 2 * C; s++) u[s] = times(_mm256_set1_ps(d[s / 2 * 2]), sum[s]);
+    half_sums(t, C, o, q, 1, e, sum);
+    UNROLL for (int s = 0; s < 2 * C; s++) {
+        const block *b = &o[s % 2];
+        const __m256 d1 = _mm256_set1_ps(d[s / 2 * 2 + 1]);
+        float *at = acc + 32 * (s / 2) + 8 * (s % 2);
+        __m256 y = _mm256_load_ps(at);
+        if (t == PN_Q6_K) {
+            y = _mm256_fmadd_ps(times(d1, sum[s]), b->b, _mm256_fmadd_ps(u[s], b->a, y));
+        } else {
+            y = _mm256_fmadd_ps(_mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[s]), d1, u[s]), b->a, y);
+            if (has_m(t)) y = _mm256_fmadd_ps(b->b, _mm256_set1_ps(e[s / 2].f[0]), y);
+            if (t == PN_Q2_K) y = _mm256_fmadd_ps(b->c, _mm256_set1_ps(e[s / 2].f[1]), y);
+        }
+        _mm256_store_ps(at, y);
+    }
 }
 
-/* acc: this half panel's 8 rows of column 0. */
-INLINE void block_columns(const int t, const block *o, const pn_q_tile *k, size_t at, const extra *e, float *acc)
+INLINE void block_columns(const int t, const bool one, const block o[2], const pn_q_tile *k, size_t at, const extra *e, float *acc)
 {
     const int8_t *q = k->x->q + 32 * at;
     const float *d = k->x->d + 2 * at;
     const uint32_t n = k->n_cols;
-    __m256i w[8];
-    memcpy(w, o->w, sizeof w);
-    for (uint32_t c = 0; c < n; c++, acc += 32, q += 32)
-        _mm256_store_ps(acc, column(t, o, w, q, d + 2 * c, &e[c], _mm256_load_ps(acc)));
+    uint32_t c = 0;
+    if (one) {
+        step_columns(t, 1, o, q, d, e, acc);
+        return;
+    }
+    o = in_memory(o);
+#define STEP(C) step_columns(t, C, o, q + 32 * c, d + 2 * c, e + c, acc + 32 * c)
+    for (; n - c == 3 || n - c > 4; c += 3) STEP(3);
+    for (; n - c >= 2; c += 2) STEP(2);
+    if (c < n) STEP(1);
+#undef STEP
 }
 
-INLINE void columns(const int t, const pn_q_tile *k)
+INLINE void columns(const int t, const bool one, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
     extra e[PN_Q_COLS];
+    block o[2];
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
-            for (uint32_t c = 0; c < k->n_cols; c++)
+            for (uint32_t c = 0; c < (one ? 1 : k->n_cols); c++)
                 e[c] = prepare(t, k->x->d + 2 * (at + c), k->x->s + 2 * (at + c));
             for (uint32_t p = 0; p < k->n_panels; p++) {
                 fetch_ahead(t, codes[p]);
-                for (int h = 0; h < 2; h++) {
-                    block o;
-                    load_block(t, codes[p], scales[p], j, h, &o);
-                    block_columns(t, &o, k, at, e, k->acc + 16 * p + 8 * h);
-                }
+                load_block(t, codes[p], scales[p], j, 0, &o[0]);
+                load_block(t, codes[p], scales[p], j, 1, &o[1]);
+                block_columns(t, one, o, k, at, e, k->acc + 16 * p);
                 codes[p] += code_bytes_of(t);
             }
         }
@@ -210,13 +244,16 @@ INLINE void columns(const int t, const pn_q_tile *k)
     }
 }
 
-#define DEFINE(T) static __attribute__((noinline)) void tile_##T(const pn_q_tile *k) { columns(T, k); }
+/* One column uses a block once: its registers suffice. */
+#define DEFINE(T) \
+    static __attribute__((noinline)) void one_##T(const pn_q_tile *k) { columns(T, true, k); } \
+    static __attribute__((noinline)) void tile_##T(const pn_q_tile *k) { columns(T, false, k); }
 FOR_Q_TYPES(DEFINE)
 
 static void tile_avx2(const pn_q_tile *k)
 {
     switch (k->type) {
-#define CASE(T) case T: tile_##T(k); break;
+#define CASE(T) case T: (k->n_cols == 1 ? one_##T : tile_##T)(k); break;
     FOR_Q_TYPES(CASE)
     default: break;
     }
