@@ -4,7 +4,8 @@
 enum {
     SUPER_COLS = 512,                            /* columns whose accumulators are kept at once */
     ACC_BYTES = SUPER_COLS * 2 * PN_PANEL * 4,
-    PIECE_BYTES = (PN_SCRATCH_PACK - ACC_BYTES) / 2
+    PIECE_BYTES = (PN_SCRATCH_PACK - ACC_BYTES) / 2,
+    AHEAD_BYTES = 96 << 10                       /* of panels that are fetched while those before them are used: they wait in L2 */
 };
 
 static void store(const pn_matrix *m, uint32_t panel, uint32_t n_panels, const float *acc, uint32_t n_cols, float *y,
@@ -22,6 +23,8 @@ static void run_columns(pn_q_tile *t, uint32_t col0, uint32_t n_cols, float *acc
         t->n_cols = PN_MIN(n_cols - c, (uint32_t)PN_Q_COLS);
         t->acc = acc + (size_t)c * 32;
         fn(t);
+        t->stream = false; /* once will do */
+        t->ahead_lines = 0;
     }
 }
 
@@ -33,12 +36,24 @@ static void set_panel(pn_q_tile *t, uint32_t p, const uint8_t *panel, size_t k)
     t->n_blocks = k / 32;
 }
 
+/* Short panels end before a distance in bytes gets anywhere, and two at once are two streams: so the next ones are fetched
+ * as a whole while these are used. Nobody did that for the first. */
+static void plan_ahead(const pn_matrix *m, uint32_t panel, pn_q_tile *t, size_t bytes, bool first)
+{
+    t->stream = first || bytes > AHEAD_BYTES;
+    t->ahead_lines = 0;
+    if (bytes > AHEAD_BYTES || (panel + t->n_panels) * PN_PANEL >= m->rows) return;
+    t->ahead = t->codes[0] + bytes;
+    t->ahead_lines = (uint32_t)((bytes / 64 + t->n_blocks - 1) / t->n_blocks);
+}
+
 static void run_packed(const pn_matrix *m, uint32_t panel, pn_q_tile *t, uint32_t col0, uint32_t n_cols, float *acc,
-                       pn_q_tile_fn fn)
+                       bool first, pn_q_tile_fn fn)
 {
     size_t bytes = pn_panel_bytes(m->type, m->k);
     for (uint32_t p = 0; p < t->n_panels; p++)
         set_panel(t, p, (const uint8_t *)m->packed + (panel + p) * bytes, m->k);
+    plan_ahead(m, panel, t, bytes * t->n_panels, first);
     run_columns(t, col0, n_cols, acc, fn);
 }
 
@@ -68,10 +83,10 @@ void pn_matmul_q_walk(const pn_matrix *m, uint32_t panel0, uint32_t panel1, cons
     for (uint32_t p = panel0; p < panel1; p += 2) {
         for (uint32_t c = col0; c < col1; c += SUPER_COLS) {
             uint32_t n = PN_MIN(col1 - c, (uint32_t)SUPER_COLS);
-            pn_q_tile t = {.type = m->type, .n_panels = PN_MIN(panel1 - p, 2u), .x = x};
+            pn_q_tile t = {.type = m->type, .n_panels = PN_MIN(panel1 - p, 2u), .x = x, .stream = true};
             memset(acc, 0, (size_t)n * 32 * sizeof(float));
             if (m->packed)
-                run_packed(m, p, &t, c, n, acc, fn);
+                run_packed(m, p, &t, c, n, acc, p == panel0 && c == col0, fn);
             else
                 run_raw(m, p, &t, c, n, acc, pieces, fn);
             store(m, p, t.n_panels, acc, n, y + c * y_stride, y_stride);

@@ -70,6 +70,9 @@ typedef struct pn_q_tile {
     const pn_acts *x;
     uint32_t col0, n_cols;
     float *acc;
+    bool stream;                     /* nobody fetched these panels: at a distance while they are used */
+    const uint8_t *ahead;            /* what comes after these panels, to be fetched meanwhile, */
+    uint32_t ahead_lines;            /* so many lines of 64 bytes with each 32-block */
 } pn_q_tile;
 typedef void (*pn_q_tile_fn)(const pn_q_tile *t);
 

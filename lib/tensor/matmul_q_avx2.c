@@ -224,6 +224,7 @@ INLINE void block_columns(const int t, const bool one, const block o[2], const p
 INLINE void columns(const int t, const bool one, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
+    const uint8_t *ahead = k->ahead;
     extra e[PN_Q_COLS];
     block o[2];
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
@@ -231,8 +232,9 @@ INLINE void columns(const int t, const bool one, const pn_q_tile *k)
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             for (uint32_t c = 0; c < (one ? 1 : k->n_cols); c++)
                 e[c] = prepare(t, k->x->d + 2 * (at + c), k->x->s + 2 * (at + c));
+            for (uint32_t i = 0; i < k->ahead_lines; i++, ahead += 64) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
             for (uint32_t p = 0; p < k->n_panels; p++) {
-                fetch_ahead(t, codes[p]);
+                if (k->stream) fetch_ahead(t, codes[p]);
                 load_block(t, codes[p], scales[p], j, 0, &o[0]);
                 load_block(t, codes[p], scales[p], j, 1, &o[1]);
                 block_columns(t, one, o, k, at, e, k->acc + 16 * p);
