@@ -1,11 +1,12 @@
 /* Attention over the pages. Keys are cut into blocks of 32 positions and spans of 16 blocks, both at fixed absolute
  * positions. Within a span the blocks are joined in order; spans are joined in order. A tile computes one span for some
- * queries of one key-value head, so long contexts are shared out among threads and slices without changing a bit. */
+ * queries of one key-value head, so long contexts are shared out among threads and slices without changing a bit. The queries may
+ * be those of several sequences: where they share a page, its blocks are read once for all of them. */
 #include "decoder/program.h"
 
 #include <math.h>
 
-enum { MAX_QUERIES = 64, VALUES_A_TILE = 4096 };
+enum { MAX_QUERIES = PN_TILE_QUERIES, VALUES_A_TILE = 4096 };
 
 typedef struct extent {
     uint32_t first, end;      /* spans that some query of the run sees */
@@ -33,23 +34,27 @@ static uint32_t round_spans(const pn_program *p, const pn_layer *l, const pn_run
     return *first >= e.end ? 0 : PN_MIN(e.end - *first, p->spans_a_round);
 }
 
-static uint32_t run_tiles(const pn_program *p, const pn_layer *l, const pn_run *r)
+/* Columns a tile: enough that sequences share what they read, few enough that every thread has some tiles. */
+static uint32_t share_out(const pn_program *p, uint32_t spans)
 {
-    uint32_t first, per = columns_a_tile(p);
-    return round_spans(p, l, r, &first) * p->d->kv_heads * ((r->n + per - 1) / per);
+    enum { LEAST_QUERIES = 8, TILES_A_THREAD = 4 };
+    const uint32_t group = p->d->heads / p->d->kv_heads, least = (LEAST_QUERIES + group - 1) / group;
+    const uint32_t even = p->columns * spans * p->d->kv_heads / (TILES_A_THREAD * p->limits.threads);
+    return PN_MIN(PN_MAX(even, least), columns_a_tile(p));
 }
 
 uint32_t pn_enter_attend(pn_program *p, uint32_t op)
 {
     const pn_layer *l = pn_op_layer(p, op);
-    uint32_t most = 1, tiles = 0;
+    uint32_t most = 1, left = 0, first;
     for (uint32_t r = 0; r < p->n_runs; r++) {
         extent e = spans_of(p, l, &p->runs[r]);
         most = PN_MAX(most, e.end - e.first);
     }
     p->spans_a_round = PN_MIN(most, PN_MAX(p->part_slots / (p->columns * p->d->heads), 1u));
-    for (uint32_t r = 0; r < p->n_runs; r++) tiles += run_tiles(p, l, &p->runs[r]);
-    return tiles;
+    for (uint32_t r = 0; r < p->n_runs; r++) left = PN_MAX(left, round_spans(p, l, &p->runs[r], &first));
+    p->cut.columns = share_out(p, left);
+    return left * p->d->kv_heads * ((p->columns + p->cut.columns - 1) / p->cut.columns);
 }
 
 /* Where a query's result of one span goes: straight into its state when that is all it sees. */
@@ -81,45 +86,54 @@ static void see(const pn_program *p, const pn_layer *l, pn_attn_query *q, uint32
     q->hi = pos >= base ? PN_MIN(pos - base + 1, (uint32_t)PN_KEYS) : 0;
 }
 
-static void attend_span(pn_program *p, const pn_layer *l, const pn_run *r, uint32_t kv_head, uint32_t span,
-                        pn_attn_query *queries, uint32_t n_q, uint32_t first_pos, void *scratch)
+static void add_query(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t col, uint32_t head, uint32_t slot)
 {
-    const uint32_t group = p->d->heads / p->d->kv_heads, last = first_pos + n_q / group - 1;
+    const pn_run *r = &p->runs[p->run_of[col]];
+    const extent e = spans_of(p, l, r);
+    uint32_t first;
+    if (r->dropped || slot >= round_spans(p, l, r, &first)) return;
+    bind_query(p, &a->query[a->n], col, head, slot, e.end - e.first == 1);
+    a->pages[a->n] = (const uint8_t *const *)r->pages[l->group] + (first + slot) * SPAN_BLOCKS;
+    a->pos[a->n] = r->pos + (col - r->col);
+    a->base[a->n++] = (first + slot) * SPAN_KEYS;
+}
+
+/* The page of block b for query i; NULL: it sees nothing there. */
+static const uint8_t *page_seen(const pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t i, uint32_t b)
+{
+    pn_attn_query *q = &a->query[i];
+    see(p, l, q, a->pos[i], a->base[i] + b * PN_KEYS);
+    return q->lo < q->hi ? a->pages[i][b] : NULL;
+}
+
+static void attend_part(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t kv_head, void *scratch)
+{
     const size_t at = l->index * p->kv.layer_bytes + kv_head * p->kv.head_bytes;
-    for (uint32_t b = span * SPAN_BLOCKS; b < (span + 1) * SPAN_BLOCKS && b * PN_KEYS <= last; b++) {
-        bool any = false;
-        for (uint32_t i = 0; i < n_q; i++) {
-            see(p, l, &queries[i], first_pos + i / group, b * PN_KEYS);
-            any |= queries[i].lo < queries[i].hi;
+    for (uint32_t b = 0; b < SPAN_BLOCKS; b++) {
+        const uint8_t *page = a->n ? page_seen(p, l, a, 0, b) : NULL, *next = NULL;
+        for (uint32_t from = 0, to; from < a->n; from = to, page = next) {
+            for (to = from + 1; to < a->n && (next = page_seen(p, l, a, to, b)) == page;) to++;
+            if (!page) continue;
+            p->k.attn_block(p->kv.type, page + at, page + at + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, a->query + from,
+                            to - from, scratch);
         }
-        if (!any) continue;
-        const uint8_t *block = r->pages[l->group][b] + at;
-        p->k.attn_block(p->kv.type, block, block + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, queries, n_q, scratch);
     }
 }
 
 void pn_tile_attend(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread)
 {
     const pn_layer *l = pn_op_layer(p, op);
-    const pn_run *r = p->runs;
-    for (uint32_t n; tile >= (n = run_tiles(p, l, r)); r++) tile -= n;
-    if (r->dropped) return;
-    uint32_t first, spans = round_spans(p, l, r, &first), per = columns_a_tile(p);
-    uint32_t slot = tile % spans, kv_head = tile / spans % p->d->kv_heads, from = tile / spans / p->d->kv_heads * per;
-    uint32_t n = PN_MIN(per, r->n - from), group = p->d->heads / p->d->kv_heads;
-    extent e = spans_of(p, l, r);
+    const uint32_t group = p->d->heads / p->d->kv_heads, kv_head = tile % p->d->kv_heads, per = p->cut.columns;
+    const uint32_t chunks = (p->columns + per - 1) / per, from = tile / p->d->kv_heads % chunks * per, slot = tile / p->d->kv_heads / chunks;
+    const uint32_t n = PN_MIN(per, p->columns - from) * group;
     uint8_t *scratch = p->scratch + thread * p->scratch_bytes;
-    pn_attn_query *queries = (pn_attn_query *)(void *)(scratch + p->scratch_bytes) - MAX_QUERIES;
+    pn_attn_part *a = (pn_attn_part *)(void *)(scratch + p->scratch_bytes) - 1;
     /* More heads than a tile's queries share a key-value head: go over the blocks once for each part. */
-    for (uint32_t done = 0; done < n * group;) {
-        uint32_t n_q = PN_MIN(n * group - done, (uint32_t)MAX_QUERIES);
-        if (group <= MAX_QUERIES) n_q = n_q / group * group;
-        for (uint32_t i = 0; i < n_q; i++) {
-            uint32_t c = (done + i) / group, h = kv_head * group + (done + i) % group;
-            bind_query(p, &queries[i], r->col + from + c, h, slot, e.end - e.first == 1);
-        }
-        attend_span(p, l, r, kv_head, first + slot, queries, n_q, r->pos + from + done / group, scratch);
-        done += n_q;
+    for (uint32_t done = 0; done < n;) {
+        const uint32_t most = group <= MAX_QUERIES ? MAX_QUERIES / group * group : MAX_QUERIES, end = PN_MIN(done + most, n);
+        a->n = 0;
+        for (; done < end; done++) add_query(p, l, a, from + done / group, kv_head * group + done % group, slot);
+        attend_part(p, l, a, kv_head, scratch);
     }
 }
 

@@ -108,7 +108,7 @@ static void give_all(pn_arena *a, pn_program *p, const pn_description *d, const 
     p->run_of = pn_arena_give(a, cols, sizeof(uint16_t));
     p->col_of = pn_arena_give(a, m->outputs, sizeof(uint32_t));
     if (sparse_layers(d)) give_experts(a, p, d, m, r);
-    p->scratch_bytes = (pn_scratch_bytes(d->head_dim) + 64 * sizeof(pn_attn_query) + 63) / 64 * 64;
+    p->scratch_bytes = (pn_scratch_bytes(d->head_dim) + sizeof(pn_attn_part) + 63) / 64 * 64;
     p->scratch = pn_arena_give(a, m->threads, p->scratch_bytes);
 }
 

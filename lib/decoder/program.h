@@ -16,6 +16,15 @@ typedef struct pn_op {
     uint16_t kind, layer;
 } pn_op;
 
+/* Queries of an attention tile: of one key-value head, ascending columns, each at the span that its run has in this slot. */
+enum { PN_TILE_QUERIES = 64 };
+typedef struct pn_attn_part {
+    pn_attn_query query[PN_TILE_QUERIES];
+    const uint8_t *const *pages[PN_TILE_QUERIES];                 /* of the span's blocks */
+    uint32_t pos[PN_TILE_QUERIES], base[PN_TILE_QUERIES];         /* its own position, and the span's first */
+    uint32_t n;
+} pn_attn_part;
+
 enum { SPAN_BLOCKS = 16, SPAN_KEYS = SPAN_BLOCKS * PN_KEYS };
 
 struct pn_program {
