@@ -41,10 +41,10 @@ enum { TILE_BYTES = 256 << 10, TILE_MACS_Q = 8 << 20, TILE_MACS_F = 7 << 20, TIL
 
 static uint32_t panels_of(const pn_weight *w) { return (w->first.rows + PN_PANEL - 1) / PN_PANEL; }
 
-/* Columns a tile: all of them while a panel of them stays within the bound. */
-static uint32_t columns_a_tile(uint32_t columns, size_t k, size_t macs)
+/* Columns a tile: all of them while the fewest panels that a kernel takes well, `panels`, stay within the bound. */
+static uint32_t columns_a_tile(uint32_t columns, uint32_t panels, size_t k, size_t macs)
 {
-    size_t most = macs / (PN_PANEL * k) / COLUMN_STEP * COLUMN_STEP;
+    size_t most = macs / (panels * PN_PANEL * k) / COLUMN_STEP * COLUMN_STEP;
     if (most < COLUMN_STEP) most = COLUMN_STEP;
     if (columns <= most) return columns;
     uint32_t chunks = (uint32_t)((columns + most - 1) / most);
@@ -55,7 +55,7 @@ static uint32_t columns_a_tile(uint32_t columns, size_t k, size_t macs)
 uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads)
 {
     if (columns == 0) return 0;
-    uint32_t panels = 0;
+    uint32_t panels = 0, least = 2; /* quantised products take panels in pairs */
     size_t panel_bytes = 1, macs = TILE_MACS_Q;
     for (uint32_t i = 0; i < n; i++) {
         const pn_weight *w = products[i].w;
@@ -63,14 +63,16 @@ uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const p
         c->product[c->n_products++] = products[i];
         panels += panels_of(w);
         panel_bytes = PN_MAX(panel_bytes, pn_panel_bytes(w->first.type, w->first.k));
-        if (pn_type_is_float(w->first.type)) macs = TILE_MACS_F;
+        if (!pn_type_is_float(w->first.type)) continue;
+        macs = TILE_MACS_F;
+        least = 1;
     }
     c->in = in;
     c->total_columns = columns;
-    c->columns = columns_a_tile(columns, in->width, macs);
+    c->columns = columns_a_tile(columns, least, in->width, macs);
     size_t most = PN_MIN(TILE_BYTES / panel_bytes, macs / (PN_PANEL * in->width * c->columns));
     most = PN_MIN(most, (size_t)panels / (TILES_A_THREAD * threads));
-    c->panels = (uint32_t)PN_MAX(most, (size_t)1);
+    c->panels = (uint32_t)PN_MAX(most / least * least, (size_t)least);
     for (uint32_t i = 0; i < c->n_products; i++) {
         c->product_tiles[i] = (panels_of(c->product[i].w) + c->panels - 1) / c->panels;
         c->chunk_tiles += c->product_tiles[i];
