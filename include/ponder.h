@@ -360,9 +360,11 @@ typedef struct ponder_parser ponder_parser;
 PONDER_API ponder_status ponder_parser_new(ponder_parser **out, const char *template_name, const char *tools_json, size_t bytes,
                                            ponder_config *config);
 PONDER_API void ponder_parser_free(ponder_parser *parser);
-/* The next bytes of the stream, in any split. NULL with 0 bytes: the stream ends here. */
+/* Text of the last failure on this parser, "" if none; valid until its next call. */
+PONDER_API const char *ponder_parser_error(const ponder_parser *parser);
+/* The next bytes of the stream, in any split. NULL with 0 bytes: the stream ends here. PONDER_E_STATE: it has ended already. */
 PONDER_API ponder_status ponder_parser_feed(ponder_parser *parser, const char *text, size_t bytes);
-/* The next event: kind, text, name as in ponder_event (the rest is 0). PONDER_MORE: none until more is fed. */
+/* The next event: kind, text, name, message as in ponder_event (the rest is 0). PONDER_MORE: none until more is fed. */
 PONDER_API ponder_status ponder_parser_next(ponder_parser *parser, ponder_event *event);
 
 /* ==== images and sounds ==================================================================================== */
@@ -515,6 +517,8 @@ struct ponder_event {
     size_t name_bytes;
     uint64_t thought_tokens;  /* DONE: of output_tokens, those of private reasoning */
     uint64_t calls;           /* DONE: tool calls of this turn */
+    uint64_t message;         /* of the turn's messages the one this belongs to, from 0: two comments in a row differ here. DONE: how
+                                 many messages the model ended */
 };
 
 /* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on

@@ -333,7 +333,7 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_view-40]
 	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
-	_ = [1]struct{}{}[C.sizeof_ponder_event-128]
+	_ = [1]struct{}{}[C.sizeof_ponder_event-136]
 	_ = [1]struct{}{}[C.sizeof_ponder_thought-64]
 	_ = [1]struct{}{}[C.sizeof_ponder_eval-32]
 )
@@ -882,6 +882,10 @@ func cParserNew(out **C.ponder_parser, templateName *C.char, toolsJson *C.char, 
 
 func cParserFree(parser *C.ponder_parser) {
 	C.ponder_parser_free(parser)
+}
+
+func cParserError(parser *C.ponder_parser) *C.char {
+	return C.ponder_parser_error(parser)
 }
 
 func cParserFeed(parser *C.ponder_parser, text *C.char, bytes int) Status {

@@ -494,8 +494,22 @@ func TestParserAtEverySplit(t *testing.T) {
 		}
 		if _, err := p.Feed("x"); !errors.Is(err, ErrState) {
 			t.Fatal(err)
+		} else if !strings.Contains(err.Error(), "ended") {
+			t.Fatal(err)
 		}
 		p.Close()
+	}
+	p, err := NewParser("muse", nil)
+	check(t, err)
+	defer p.Close()
+	events, err := p.Feed(" to=commentary<|message|>One.<|eom|><|start|>assistant to=commentary<|message|>Two.<|eot|>")
+	check(t, err)
+	seen := map[string]uint64{}
+	for _, e := range events {
+		seen[e.Text] = e.Message
+	}
+	if !reflect.DeepEqual(seen, map[string]uint64{"One.": 0, "Two.": 1, "": 2}) {
+		t.Fatal(seen)
 	}
 	if _, err := NewParser("nothing", nil); !errors.Is(err, ErrUnknown) {
 		t.Fatal(err)

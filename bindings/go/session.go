@@ -52,6 +52,7 @@ type Event struct {
 	PromptTokens, ReusedTokens, OutputTokens uint64
 	PrefillMicroseconds, DecodeMicroseconds  uint64
 	ThoughtTokens, Calls                     uint64
+	Message                                  uint64 // of the turn's messages the one this belongs to, from 0; EventDone: how many ended
 }
 
 func eventOf(c *C.ponder_event) Event {
@@ -71,6 +72,9 @@ func eventOf(c *C.ponder_event) Event {
 			e.Name = C.GoStringN(c.name, C.int(c.name_bytes))
 		}
 		e.ThoughtTokens, e.Calls = uint64(c.thought_tokens), uint64(c.calls)
+	}
+	if uintptr(c.size) >= unsafe.Offsetof(c.message)+unsafe.Sizeof(c.message) {
+		e.Message = uint64(c.message)
 	}
 	return e
 }

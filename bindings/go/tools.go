@@ -165,5 +165,5 @@ func (p *Parser) events(s Status) (all []Event, err error) {
 			all = append(all, eventOf(&c))
 		}
 	}
-	return all, failure(s, nil)
+	return all, failure(s, cParserError(p.c))
 }

@@ -5,6 +5,7 @@
 typedef struct printing {
     const answer_options *options;
     int last_kind; /* of the text before, to break the line between a thought and what follows */
+    uint64_t last_message; /* and between two comments */
     int open_line; /* the last byte printed was no newline */
     ponder_event done;
 } printing;
@@ -42,7 +43,7 @@ static void print_text(printing *p, const ponder_event *event)
     FILE *to = stream_of(event->kind);
     if (!event->text_bytes || (event->kind == PONDER_EVENT_THOUGHT && p->options->no_thoughts))
         return;
-    if (p->last_kind && p->last_kind != event->kind)
+    if (p->last_kind && (p->last_kind != event->kind || p->last_message != event->message))
         end_line(p);
     if (to == stderr)
         fputs(tint(to, TINT_DIM), to);
@@ -51,6 +52,7 @@ static void print_text(printing *p, const ponder_event *event)
         fputs(tint(to, TINT_PLAIN), to);
     fflush(to);
     p->last_kind = event->kind;
+    p->last_message = event->message;
     p->open_line = event->text[event->text_bytes - 1] != '\n';
 }
 

@@ -80,7 +80,7 @@ static int read_stream(stream *s)
     if (status == PONDER_OK)
         status = feed(s, NULL, 0);
     if (status != PONDER_OK)
-        return fail("parse", status, NULL);
+        return fail("parse", status, ponder_parser_error(s->parser));
     print_held(s);
     if (s->last != PONDER_EVENT_DONE)
         print_line(s, PONDER_EVENT_DONE, "", 0);

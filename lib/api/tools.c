@@ -122,6 +122,8 @@ ponder_status ponder_session_run(ponder_session *s, ponder_on_event on_event, po
 struct ponder_parser {
     ponder_alloc alloc;
     pn_parser *parser;
+    ponder_error err;
+    uint64_t message;
     bool ended;
 };
 
@@ -148,6 +150,7 @@ ponder_status ponder_parser_new(ponder_parser **out, const char *template_name, 
     ponder_parser *h = pn_zalloc(a, sizeof *h);
     if (!h) return pn_nomem(err, sizeof *h);
     if (a) h->alloc = *a;
+    h->err.size = sizeof h->err;
     ponder_status st = open_parser(h, t, tools_json, bytes, err);
     if (st != PONDER_OK) pn_free(a, h, sizeof *h);
     else *out = h;
@@ -162,27 +165,36 @@ void ponder_parser_free(ponder_parser *h)
     pn_free(a.alloc ? &a : NULL, h, sizeof *h);
 }
 
+const char *ponder_parser_error(const ponder_parser *h) { return h ? h->err.text : ""; }
+
 ponder_status ponder_parser_feed(ponder_parser *h, const char *text, size_t bytes)
 {
-    if (!h || (!text && bytes)) return PONDER_E_ARGUMENT;
-    if (bytes > PTRDIFF_MAX) return PONDER_E_RANGE; /* nothing is that long */
-    if (h->ended) return PONDER_E_STATE;
+    if (!h) return PONDER_E_ARGUMENT;
+    h->err.text[0] = 0;
+    if (!text && bytes) return pn_fail(&h->err, PONDER_E_ARGUMENT, "text: NULL");
+    if (bytes > PTRDIFF_MAX) return pn_fail(&h->err, PONDER_E_RANGE, "text: %zu bytes, and nothing is that long", bytes);
+    if (h->ended) return pn_fail(&h->err, PONDER_E_STATE, "the stream has ended: what follows needs a parser of its own");
     h->ended = bytes == 0;
-    return bytes ? pn_parser_put(h->parser, text, bytes, NULL) : pn_parser_finish(h->parser, NULL);
+    return bytes ? pn_parser_put(h->parser, text, bytes, &h->err) : pn_parser_finish(h->parser, &h->err);
 }
 
 ponder_status ponder_parser_next(ponder_parser *h, ponder_event *out)
 {
     pn_parsed p;
-    if (!h || !pn_api_struct(out, PN_EVENT_FIRST)) return PONDER_E_ARGUMENT;
+    if (!h) return PONDER_E_ARGUMENT;
+    h->err.text[0] = 0;
+    if (!pn_api_struct(out, PN_EVENT_FIRST)) return pn_fail(&h->err, PONDER_E_ARGUMENT, "event: NULL or without its size");
     ponder_event e = {.size = sizeof e, .token = -1, .text = ""};
     do {
         if (!pn_parser_next(h->parser, &p)) return PONDER_MORE;
         e.kind = pn_event_kind(p.kind);
+        h->message += p.kind == PN_PARSED_MESSAGE_END;
     } while (!e.kind && p.kind != PN_PARSED_TURN_END);
+    e.message = h->message;
     if (p.kind == PN_PARSED_TURN_END) {
         e.kind = PONDER_EVENT_DONE;
         e.end = PONDER_END_EOS;
+        h->message = 0;
     } else {
         e.text = p.text.n ? p.text.p : "";
         e.text_bytes = p.text.n;

@@ -300,7 +300,7 @@ struct ponder_session {
     uint32_t n_top;
     ponder_token_prob *top;
     pn_thinking think;
-    uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, began_us, first_us, ended_us;
+    uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, messages, began_us, first_us, ended_us;
 };
 
 ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder_config *c, ponder_error *err);

@@ -198,6 +198,7 @@ static void tell_parsed(ponder_session *s, const pn_parsed *p, ponder_event *eve
     event->kind = pn_event_kind(p->kind);
     event->text = p->text.n ? p->text.p : "";
     event->text_bytes = p->text.n;
+    s->messages += p->kind == PN_PARSED_MESSAGE_END;
     if (p->kind != PN_PARSED_CALL) return;
     event->name = p->name.p;
     event->name_bytes = p->name.n;
@@ -237,7 +238,7 @@ static ponder_status begin(ponder_session *s)
     s->parsed.kind = 0;
     s->fresh = s->finished = false;
     s->last_token = -1;
-    s->prompt_tokens = s->reused_tokens = s->output_tokens = 0;
+    s->prompt_tokens = s->reused_tokens = s->output_tokens = s->messages = 0;
     s->began_us = pn_now_us();
     s->first_us = s->ended_us = 0;
     pn_session_begin_thinking(s);
@@ -377,6 +378,7 @@ static void tell_done(ponder_session *s, ponder_event *event)
     event->decode_us = s->ended_us - s->first_us;
     event->thought_tokens = s->thought_tokens;
     event->calls = s->calls - s->calls_before;
+    event->message = s->messages;
 }
 
 static int32_t channel_kind(const ponder_session *s)
@@ -390,6 +392,7 @@ static void tell_token(ponder_session *s, ponder_event *event)
 {
     if (s->fresh && s->logprobs >= 0 && !event->kind) event->kind = channel_kind(s);
     if (!event->kind) return;
+    event->message = s->messages;
     if (s->fresh) event->token = s->last_token;
     if (s->fresh && s->logprobs >= 0) {
         event->logprob = s->logprob;

@@ -246,6 +246,13 @@ class Parsers(unittest.TestCase):
                     with self.assertRaises(ponder.Error) as caught:
                         p.feed("x")
                     self.assertEqual(caught.exception.status, ponder.E_STATE)
+                    self.assertIn("ended", caught.exception.text)
+
+    def test_messages_are_numbered(self):
+        with ponder.Parser("muse") as p:
+            events = p.feed(" to=commentary<|message|>One.<|eom|><|start|>assistant to=commentary<|message|>Two.<|eot|>") + p.finish()
+            self.assertEqual([(e.kind, e.message) for e in events if e.text or e.kind == ponder.EVENT_DONE],
+                             [(ponder.EVENT_COMMENTARY, 0), (ponder.EVENT_COMMENTARY, 1), (ponder.EVENT_DONE, 2)])
 
     def test_refusals(self):
         with self.assertRaises(ponder.Error) as caught:

@@ -5,6 +5,7 @@ typedef struct seen {
     char thought[MOST_TEXT], answer[MOST_TEXT], raw[MOST_TEXT], call_name[256], call[MOST_TEXT];
     size_t n_thought, n_answer, n_raw;
     uint32_t calls, events;
+    uint64_t thought_message, answer_message;
     ponder_event done;
 } seen;
 
@@ -21,8 +22,8 @@ static int32_t watch(void *user, const ponder_event *e)
     seen *s = user;
     s->events++;
     switch (e->kind) {
-    case PONDER_EVENT_THOUGHT: put(s->thought, &s->n_thought, e); break;
-    case PONDER_EVENT_ANSWER: put(s->answer, &s->n_answer, e); break;
+    case PONDER_EVENT_THOUGHT: put(s->thought, &s->n_thought, e); s->thought_message = e->message; break;
+    case PONDER_EVENT_ANSWER: put(s->answer, &s->n_answer, e); s->answer_message = e->message; break;
     case PONDER_EVENT_RAW: put(s->raw, &s->n_raw, e); break;
     case PONDER_EVENT_TOOL_CALL:
         s->calls++;
@@ -59,6 +60,9 @@ static void thoughts_and_answers_are_told_apart(void **state)
     assert_null(strstr(whole.thought, "to="));
     assert_int_equal(whole.done.end, PONDER_END_EOS);
     assert_int_equal(whole.calls + whole.n_raw, 0);
+    assert_int_equal(whole.thought_message, 0);
+    assert_int_equal(whole.answer_message, 1);
+    assert_int_equal(whole.done.message, 2);
     /* The thought's tokens: those between <|message|> and <|eom|>, counted in the ids. */
     ids v = tokens_of(s);
     size_t from = v.n - (size_t)whole.done.output_tokens, thought = 0;
@@ -359,6 +363,42 @@ static void looking_closer(void **state)
     ponder_config_free(c);
 }
 
+/* Two comments in a row are two messages, and what was cut off belongs to one that did not end. */
+static void messages_are_numbered(void **state)
+{
+    (void)state;
+    static const char stream[] = " to=commentary<|message|>One.<|eom|><|start|>assistant to=commentary<|message|>Two.<|eom|><|start|>assistant to=user<|message|>Three.<|eot|>"
+                                 "<|start|>assistant to=commentary<|message|>Again";
+    static const struct { int32_t kind; uint64_t message; const char *text; } want[] = {{PONDER_EVENT_COMMENTARY, 0, "One."}, {PONDER_EVENT_COMMENTARY, 1, "Two."},
+        {PONDER_EVENT_ANSWER, 2, "Three."}, {PONDER_EVENT_DONE, 3, ""}, {PONDER_EVENT_COMMENTARY, 0, "Again"}};
+    for (size_t piece = 1; piece < sizeof stream; piece++) {
+        ponder_parser *p;
+        size_t at = 0, n = 0;
+        char text[64] = "";
+        OK(ponder_parser_new(&p, "muse", NULL, 0, NULL));
+        while (at < sizeof stream) {
+            ponder_event e = {.size = sizeof e};
+            const size_t left = sizeof stream - 1 - at, take = left < piece ? left : piece;
+            OK(ponder_parser_feed(p, take ? stream + at : NULL, take));
+            at += take ? take : 1;
+            while (ponder_parser_next(p, &e) == PONDER_OK) {
+                if (n == 0 || e.kind != want[n - 1].kind || e.message != want[n - 1].message) {
+                    if (n) assert_string_equal(text, want[n - 1].text);
+                    assert_in_range(n, 0, 4);
+                    assert_int_equal(e.kind, want[n].kind);
+                    assert_int_equal(e.message, want[n].message);
+                    n++;
+                    text[0] = 0;
+                }
+                strncat(text, e.text, e.text_bytes);
+            }
+        }
+        assert_int_equal(n, 5);
+        assert_string_equal(text, "Again");
+        ponder_parser_free(p);
+    }
+}
+
 /* ---- the parser by itself ------------------------------------------------------------------------------- */
 
 static void the_parser_gives_the_same_at_every_split(void **state)
@@ -390,7 +430,9 @@ static void the_parser_gives_the_same_at_every_split(void **state)
         assert_string_equal(json_string_value(json_object_get(v, "room")), "hall");
         json_decref(v);
         assert_int_equal(got.done.end, PONDER_END_EOS);
+        assert_string_equal(ponder_parser_error(p), "");
         assert_int_equal(ponder_parser_feed(p, "x", 1), PONDER_E_STATE);
+        assert_non_null(strstr(ponder_parser_error(p), "ended"));
         ponder_parser_free(p);
     }
     ponder_parser *p;
@@ -404,7 +446,7 @@ int main(void)
         cmocka_unit_test(thoughts_and_answers_are_told_apart), cmocka_unit_test(a_cut_thought_goes_on),
         cmocka_unit_test(a_schema_binds_the_answer_alone), cmocka_unit_test(a_pattern_binds_the_answer),
         cmocka_unit_test(strict_tools_make_right_calls), cmocka_unit_test(the_loop_answers_calls),
-        cmocka_unit_test(tools_are_told_to_the_model), cmocka_unit_test(looking_closer), cmocka_unit_test(the_parser_gives_the_same_at_every_split),
+        cmocka_unit_test(tools_are_told_to_the_model), cmocka_unit_test(looking_closer), cmocka_unit_test(the_parser_gives_the_same_at_every_split), cmocka_unit_test(messages_are_numbered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -334,6 +334,7 @@ class ponder_event(Structure):
         ("name_bytes", c_size_t),
         ("thought_tokens", c_uint64),
         ("calls", c_uint64),
+        ("message", c_uint64),
     ]
 
 
@@ -375,7 +376,7 @@ SIZES = {
     ponder_view: 40,
     ponder_samples: 32,
     ponder_token_prob: 8,
-    ponder_event: 128,
+    ponder_event: 136,
     ponder_thought: 64,
     ponder_eval: 32,
 }
@@ -413,6 +414,7 @@ FUNCTIONS = [
     ("ponder_render", ponder_status, [c_char_p, c_char_p, c_size_t, POINTER(c_char), c_size_t, POINTER(c_size_t), POINTER(ponder_error)]),
     ("ponder_parser_new", ponder_status, [POINTER(POINTER(ponder_parser)), c_char_p, c_char_p, c_size_t, POINTER(ponder_config)]),
     ("ponder_parser_free", None, [POINTER(ponder_parser)]),
+    ("ponder_parser_error", c_char_p, [POINTER(ponder_parser)]),
     ("ponder_parser_feed", ponder_status, [POINTER(ponder_parser), c_char_p, c_size_t]),
     ("ponder_parser_next", ponder_status, [POINTER(ponder_parser), POINTER(ponder_event)]),
     ("ponder_image_open", ponder_status, [POINTER(POINTER(ponder_image)), c_char_p, POINTER(ponder_config)]),
@@ -517,8 +519,9 @@ template itself refuses the conversation. Any thread.""",
     "ponder_parser_new": """A parser of raw text in a template's form: "muse", "chatml", "qwen3", ...; sessions use the same one. `tools_json` (may be
 NULL): the tool definitions, as ponder_session_tools takes them, which give arguments their types. PONDER_E_UNKNOWN: no
 such template.""",
-    "ponder_parser_feed": 'The next bytes of the stream, in any split. NULL with 0 bytes: the stream ends here.',
-    "ponder_parser_next": 'The next event: kind, text, name as in ponder_event (the rest is 0). PONDER_MORE: none until more is fed.',
+    "ponder_parser_error": 'Text of the last failure on this parser, "" if none; valid until its next call.',
+    "ponder_parser_feed": 'The next bytes of the stream, in any split. NULL with 0 bytes: the stream ends here. PONDER_E_STATE: it has ended already.',
+    "ponder_parser_next": 'The next event: kind, text, name, message as in ponder_event (the rest is 0). PONDER_MORE: none until more is fed.',
     "ponder_image_open": """PNG or JPEG, by its content. PONDER_E_FORMAT: not a whole, valid picture; PONDER_E_RANGE: more than PONDER_P_MAX_PIXELS;
 PONDER_E_UNSUPPORTED: another format, or this build lacks libpng or libjpeg; the text says which.""",
     "ponder_image_open_memory": """PNG or JPEG, by its content. PONDER_E_FORMAT: not a whole, valid picture; PONDER_E_RANGE: more than PONDER_P_MAX_PIXELS;

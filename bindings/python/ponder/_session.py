@@ -13,11 +13,11 @@ MEDIA = (Image, Sound, Video)
 
 class Event:
     """kind: EVENT_*; text; token (-1: none); logprob and top [(token, logprob)] when asked for; of a TOOL_CALL name and
-    arguments; of the DONE event end (END_*), prompt_tokens, reused_tokens, output_tokens, thought_tokens, calls, prefill_us,
-    decode_us."""
+    arguments; message: of the turn's messages the one this belongs to, from 0 (two comments in a row differ there); of the
+    DONE event end (END_*), prompt_tokens, reused_tokens, output_tokens, thought_tokens, calls, prefill_us, decode_us."""
 
     __slots__ = ("kind", "end", "text", "name", "token", "logprob", "top", "prompt_tokens", "reused_tokens", "output_tokens",
-                 "prefill_us", "decode_us", "thought_tokens", "calls")
+                 "prefill_us", "decode_us", "thought_tokens", "calls", "message")
 
     def __init__(self, c):
         self.text = ctypes.string_at(c.text, c.text_bytes).decode("utf-8", "replace") if c.text_bytes else ""
@@ -30,6 +30,7 @@ class Event:
         self.name = ctypes.string_at(c.name, c.name_bytes).decode("utf-8", "replace") if whole and c.name_bytes else ""
         self.thought_tokens = c.thought_tokens if whole else 0
         self.calls = c.calls if whole else 0
+        self.message = c.message if c.size >= _api.ponder_event.message.offset + 8 else 0
 
     @property
     def arguments(self):
@@ -62,19 +63,22 @@ class Parser(Handle):
         """The next text or bytes, in any split: a list of the events that are complete."""
         text = utf8(text)
         if text:
-            check(lib.ponder_parser_feed(self._get(), text, len(text)))
+            check(lib.ponder_parser_feed(self._get(), text, len(text)), self._error)
         return self._events()
 
     def finish(self):
         """The stream ends here: the last events."""
-        check(lib.ponder_parser_feed(self._get(), None, 0))
+        check(lib.ponder_parser_feed(self._get(), None, 0), self._error)
         return self._events()
 
     def _events(self):
         events, c = [], new_event()
-        while check(lib.ponder_parser_next(self._get(), byref(c))) == _api.OK:
+        while check(lib.ponder_parser_next(self._get(), byref(c)), self._error) == _api.OK:
             events.append(Event(c))
         return events
+
+    def _error(self):
+        return lib.ponder_parser_error(self._h).decode("utf-8", "replace")
 
 
 class _Loop:
