@@ -1,6 +1,7 @@
 #include "api/api.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 uint32_t ponder_version(void)
@@ -81,13 +82,21 @@ ponder_status pn_call_end(pn_call *c, ponder_status st)
     return st;
 }
 
+/* A device or a pipe is written to; a file must never take its place. */
+static bool is_stream(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
 /* Beside the file first, so that a failure leaves an older file whole. */
 ponder_status pn_api_write_file(const char *path, const pn_buf *b, ponder_error *err)
 {
+    const bool beside = !is_stream(path);
     pn_buf name;
     pn_buf_init(&name, b->a);
     pn_buf_puts(&name, path);
-    pn_buf_put(&name, ".part", sizeof ".part");
+    pn_buf_put(&name, beside ? ".part" : "", beside ? sizeof ".part" : 1);
     ponder_status st = PONDER_OK;
     FILE *f = name.failed ? NULL : fopen(name.p, "wb");
     if (!f) {
@@ -95,9 +104,9 @@ ponder_status pn_api_write_file(const char *path, const pn_buf *b, ponder_error 
     } else {
         bool ok = fwrite(b->p, 1, b->n, f) == b->n;
         ok = fclose(f) == 0 && ok;
-        ok = ok && rename(name.p, path) == 0;
+        ok = ok && (!beside || rename(name.p, path) == 0);
         if (!ok) {
-            remove(name.p);
+            if (beside) remove(name.p);
             st = pn_fail(err, PONDER_E_IO, "%s: could not be written whole", path);
         }
     }

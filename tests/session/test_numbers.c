@@ -3,6 +3,7 @@
 #include "use.h"
 
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MOST_VOCAB = 416, MOST_WIDTH = 128, PROMPT = 40 };
@@ -457,6 +458,17 @@ static void wrong_states(void **state)
     refuses(q8, bytes, n, PONDER_E_MISMATCH);
     assert_int_equal(ponder_session_load_file(into, "/nonexistent/state"), PONDER_E_IO);
     assert_int_equal(ponder_session_save_file(into, "/nonexistent/state"), PONDER_E_IO);
+    /* A device is written to, not replaced. (Through a link, so that a failure of this test replaces no device.) */
+    char folder[] = "/tmp/ponder-device-XXXXXX", link[64];
+    struct stat st;
+    assert_non_null(mkdtemp(folder));
+    snprintf(link, sizeof link, "%s/null", folder);
+    assert_int_equal(symlink("/dev/null", link), 0);
+    OK(ponder_session_save_file(s, link));
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(rmdir(folder), 0);
     OK(ponder_session_load(into, bytes, n));
     free(bytes);
     free(foreign);
