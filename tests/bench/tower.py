@@ -2,13 +2,17 @@
 
     python3 -m venv venv && venv/bin/pip install torch "transformers==5.23.*" numpy
     venv/bin/python tests/bench/tower.py BUILD/tests/vision/bench-tower [--size small|middle|large] [--threads 2] [--rounds 3]
-        [--cells 16x16,48x32] [--type F32|BF16]
+        [--cells 16x16,48x32] [--type F32|BF16] [--peer PEER_TOWER] [--keep FOLDER]
+
+--peer: the peer's tower too (peer_tower.cpp), on an mmproj of the same weights that both read (needs the package gguf). --keep: where
+the model is to stay, for again.c.
 
 Weights are random; `off` is the largest difference of a row. transformers computes in float32 whatever the stored type, as we do."""
 import argparse
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -61,25 +65,41 @@ def main():
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--cells", default="16x16,32x48")
     a.add_argument("--type", default="F32", choices=("F32", "BF16"))
+    a.add_argument("--peer")
+    a.add_argument("--keep")
     a = a.parse_args()
     torch.set_num_threads(a.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = a.keep or temporary
         model = build(a.size, folder, a.type)
+        mmproj = pathlib.Path(folder, "mmproj.gguf")
+        if a.peer:
+            sys.path.append(str(pathlib.Path(__file__).parent.parent / "reference"))
+            import gguf_twin
+            gguf_twin.write_mmproj(model, mmproj, kind=getattr(gguf_twin, a.type))
         for cells in a.cells.split(","):
             rows, cols = map(int, cells.split("x"))
             pixels = np.random.RandomState(5).randint(0, 256, (rows * 28, cols * 28, 3)).astype(np.uint8)
             pathlib.Path(folder, "pixels").write_bytes(pixels.tobytes())
-            ours, theirs, last = [], [], None
+            ours, theirs, peers, last = [], [], [], None
             for _ in range(a.rounds):
                 took, want = features(model, pixels)
                 theirs.append(took)
                 pathlib.Path(folder, "rows").write_bytes(want.numpy().tobytes())
+                if a.peer:
+                    out = subprocess.run([a.peer, mmproj, pathlib.Path(folder, "pixels"), str(cols * 28), str(rows * 28), str(a.threads), pathlib.Path(folder, "rows")],
+                                         check=True, capture_output=True)
+                    peers.append(json.loads(out.stdout.splitlines()[-1]))
                 out = subprocess.run([a.program, folder, str(rows), str(cols), str(a.threads), "1"], check=True, capture_output=True)
                 last = json.loads(out.stdout)
                 ours.append((last["seconds"], last["processor"]))
             (wall, cpu), (their_wall, their_cpu) = map(min, zip(*ours)), map(min, zip(*theirs))
             print(f"{a.size} {a.type}, {cols * 28} x {rows * 28}, {a.threads} threads: {wall:.2f} s, transformers {their_wall:.2f} s, "
                   f"ratio {their_wall / wall:.2f}; processor time {cpu:.2f}, {their_cpu:.2f}, ratio {their_cpu / cpu:.2f}; rows off {last['off']:.1e} of std {want.std():.2f}; {last['bytes'] / 1e6:.0f} MB")
+            if peers:
+                best = {k: min(p[k] for p in peers) for k in peers[0]}
+                print(f"    the peer {best['seconds']:.2f} s, ratio {best['seconds'] / wall:.2f}; processor time {best['processor']:.2f}, "
+                      f"ratio {best['processor'] / cpu:.2f}; its rows off {best['off']:.1e}")
             print("   ", {k: v for k, v in last.items() if isinstance(v, list)}, flush=True)
 
 

@@ -1,5 +1,5 @@
 /* bench-tower FOLDER ROWS COLS THREADS [ROUNDS]: the time of encoding a picture of ROWS x COLS cells with the tower in FOLDER (the
- * first round and the best), where it goes, and the largest tile, as one line of JSON. FOLDER/pixels (bytes [height][width][3]) is
+ * first round and the best), where it goes, and the largest tile, as one line of JSON. FOLDER/mmproj.gguf has the weights when it is there; FOLDER/pixels (bytes [height][width][3]) is
  * encoded when it is there, and FOLDER/rows (floats) compared. Run by tests/bench/tower.py. */
 #include <math.h>
 #include <stdio.h>
@@ -85,11 +85,14 @@ int main(int argc, char **argv)
     const pn_grid grid = {(uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3])};
     const uint32_t threads = (uint32_t)atoi(argv[4]), rounds = argc > 5 ? (uint32_t)atoi(argv[5]) : 3;
     pn_team *team;
-    pn_checkpoint *c;
+    pn_checkpoint *c, *file;
     pn_tower *t;
+    char mmproj[1024];
+    snprintf(mmproj, sizeof mmproj, "%s/mmproj.gguf", argv[1]);
     pn_description *text = malloc(sizeof *text);
     if (pn_team_new(&team, threads, NULL, NULL, &err) || pn_checkpoint_open(&c, argv[1], NULL, &err) || pn_describe(c, text, &err)) return die(&err);
-    if (pn_tower_load(&t, c, text->arch, text->width, &(pn_load_options){.repack = true, .quantize = -1, .team = team}, NULL, &err)) return die(&err);
+    if (pn_checkpoint_open(&file, mmproj, NULL, NULL)) file = c;
+    if (pn_tower_load(&t, file, text->arch, text->width, &(pn_load_options){.repack = true, .quantize = -1, .team = team}, NULL, &err)) return die(&err);
     const pn_tower_info *d = pn_tower_about(t);
     const uint32_t unit = d->merge * d->patch, height = grid.rows * unit, width = grid.cols * unit;
     const size_t n = (size_t)grid.rows * grid.cols * d->out;
