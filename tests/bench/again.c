@@ -1,5 +1,5 @@
 /* again MODEL PICTURE [THREADS]: what a picture costs the first time and the second, each from the file to its rows in a new session.
- *     gcc -O2 -Iinclude tests/bench/again.c BUILD/lib/libponder.a ... -o again        (see README.md) */
+ * How to build it: README.md. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
