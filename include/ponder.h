@@ -518,7 +518,7 @@ struct ponder_event {
     uint64_t thought_tokens;  /* DONE: of output_tokens, those of private reasoning */
     uint64_t calls;           /* DONE: tool calls of this turn */
     uint64_t message;         /* of the turn's messages the one this belongs to, from 0: two comments in a row differ here. DONE: how
-                                 many messages the model ended */
+                                 many messages the model ended. A server tells none apart: 0 */
 };
 
 /* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on
