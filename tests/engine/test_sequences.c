@@ -119,6 +119,64 @@ static void sliding_layers_keep_their_window(void **state)
     rig_free(&r);
 }
 
+/* A try of any length, begun anywhere, computed wholly, in part or not at all, leaves nothing behind: not in the logits, not in what is
+ * computed later, not in pages or what is set aside. */
+static void a_try_leaves_no_trace(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama", "muse-glimmer", "seed0"}; /* windows: none, 10, 64 */
+    for (size_t m = 0; m < PN_COUNT(models); m++) {
+        pn_engine_options o = default_options();
+        rig r = rig_new(models[m], &o);
+        pn_sequence *plain = sequence(&r, 420), *tried = sequence(&r, 420), *fork = NULL;
+        int32_t ids[420];
+        make_ids(ids, 420, PN_MIN(r.vocab, 380u), 5);
+        append(plain, ids, 70);
+        append(tried, ids, 70);
+        advance(plain);
+        advance(tried);
+        pn_sequence_mark(plain);
+        pn_sequence_mark(tried);
+        pn_sequence_rest(plain);
+        pn_sequence_rest(tried);
+        for (uint32_t at = 70; at < 230; at++) {
+            const uint32_t n = 1 + at * 7 % pn_engine_try_most(r.e), half = n / 2;
+            pn_engine_counts before, after;
+            const uint64_t bytes = pn_sequence_bytes(tried);
+            if (at % 40 == 0) {
+                pn_sequence_free(fork);
+                assert_int_equal(pn_sequence_fork(&fork, tried, 420, NULL), PONDER_OK);
+            }
+            pn_engine_read_counts(r.e, &before);
+            assert_int_equal(pn_sequence_hold(tried, NULL), PONDER_OK);
+            append(tried, ids + 3, half);
+            if (at % 3 && half) advance(tried);
+            append(tried, ids + 50, n - half);
+            if (at % 3 == 1) advance(tried);
+            if (at % 3 == 2) pn_sequence_advance(tried, 1, NULL); /* a tile, then it rests */
+            assert_int_equal(pn_sequence_held(tried), at);
+            pn_sequence_return(tried);
+            pn_engine_read_counts(r.e, &after);
+            assert_int_equal(pn_sequence_count(tried), at);
+            if (at % 40) assert_true(after.kv_bytes == before.kv_bytes && pn_sequence_bytes(tried) == bytes);
+            same_bits(pn_sequence_logits(tried), pn_sequence_logits(plain), r.vocab, "after a try", at);
+            append(plain, ids + at, 1);
+            append(tried, ids + at, 1);
+            advance(tried);
+            pn_sequence_rest(tried); /* one thread has both: nobody is to be waited for */
+            same_bits(pn_sequence_logits(tried), advance(plain), r.vocab, "one on", at + 1);
+            pn_sequence_rest(plain);
+        }
+        pn_sequence_free(fork);
+        pn_sequence_free(plain);
+        pn_sequence_free(tried);
+        pn_engine_counts end;
+        pn_engine_read_counts(r.e, &end);
+        assert_int_equal(end.kv_bytes, 0);
+        rig_free(&r);
+    }
+}
+
 static void a_full_context_is_refused(void **state)
 {
     (void)state;
@@ -279,7 +337,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forks_store_the_prefix_once), cmocka_unit_test(credits_survive_anything),
-        cmocka_unit_test(sliding_layers_keep_their_window), cmocka_unit_test(a_full_context_is_refused),
+        cmocka_unit_test(sliding_layers_keep_their_window), cmocka_unit_test(a_try_leaves_no_trace), cmocka_unit_test(a_full_context_is_refused),
         cmocka_unit_test(cancel_returns_and_leaves_the_rest), cmocka_unit_test(a_state_comes_back),
         cmocka_unit_test(prefill_does_not_starve_decoding),
     };
