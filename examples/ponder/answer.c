@@ -77,6 +77,8 @@ static int32_t on_event(void *user, const ponder_event *event)
     printing *p = user;
     if (event->kind == PONDER_EVENT_DONE)
         p->done = *event;
+    else if (event->kind == PONDER_EVENT_RESTART)
+        fputs("\n[the server's stream broke; the answer begins again]\n", stderr);
     else if (event->kind == PONDER_EVENT_TOOL_CALL)
         print_call(p, event);
     else

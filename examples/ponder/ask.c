@@ -111,7 +111,8 @@ int command_ask(int argc, char **argv)
     };
     const options o = {
         "ask MODEL [QUESTION...]",
-        "Answers one question, streaming. MODEL is a GGUF file or a Hugging Face folder. The answer goes to standard output;\n"
+        "Answers one question, streaming. MODEL is a GGUF file, a Hugging Face folder, or the address of a server\n"
+        "(http://..., see --set remote_model=..., remote_key_file=...). The answer goes to standard output;\n"
         "thoughts, commentary, progress and rates go to standard error. Without a QUESTION, or with -, it is read from standard\n"
         "input. Ctrl-C ends the answer where it is.",
         "examples:\n"

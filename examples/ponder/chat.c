@@ -172,7 +172,8 @@ int command_chat(int argc, char **argv)
     };
     const options o = {
         "chat MODEL",
-        "A conversation: one line is one message, and a later turn keeps all that was said. MODEL is a GGUF file or a Hugging\n"
+        "A conversation: one line is one message, and a later turn keeps all that was said. MODEL is a GGUF file, the address of a\n"
+        "server (http://...) or a Hugging\n"
         "Face folder. Ctrl-C ends the running answer and not the chat; Ctrl-D or /quit ends the chat; /new begins another;\n"
         "/image FILE and /audio FILE put a picture or a sound before the next message. Answers go to standard output; thoughts,\n"
         "commentary, progress and rates to standard error. Lines may also come from a file.",

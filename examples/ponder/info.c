@@ -28,6 +28,8 @@ static const struct row {
     {PONDER_INFO_PEAK_BYTES, BYTES, "peak_bytes", "most memory so far"},
     {PONDER_INFO_THREADS, NUMBER, "threads", "threads"},
     {PONDER_INFO_CPU, NUMBER, "cpu", "kernel levels"},
+    {PONDER_INFO_SERVER, TEXT, "server", "servers' kind"},
+    {PONDER_INFO_SERVERS, NUMBER, "servers", "servers"},
 };
 
 static int64_t number_of(const struct row *r, ponder_model *model, const ponder_plan *plan)
@@ -81,7 +83,7 @@ static int show_model(const char *path, ponder_config *config, int json)
     int code = open_model(&model, path, config, json);
     if (code)
         return code;
-    if ((status = ponder_model_plan(&plan, path, config)) != PONDER_OK)
+    if (!is_address(path) && (status = ponder_model_plan(&plan, path, config)) != PONDER_OK)
         code = fail(path, status, ponder_config_error(config));
     else if (json)
         print_json(model, &plan);
@@ -148,7 +150,8 @@ int command_info(int argc, char **argv)
     };
     const options o = {
         "info (MODEL | --parameters)",
-        "What a model is: architecture, sizes, template, whether it sees and hears, memory. MODEL is a GGUF file or a Hugging Face folder.",
+        "What a model is: architecture, sizes, template, whether it sees and hears, memory. MODEL is a GGUF file, a Hugging Face\n"
+        "folder, or the address of a server.",
         "examples:\n"
         "  ponder info model.gguf\n"
         "  ponder info model.gguf --plan --context 8192 --set kv_type=q8_0",

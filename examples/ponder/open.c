@@ -31,13 +31,18 @@ static int32_t on_progress(void *user, uint64_t done, uint64_t total)
     return interrupted();
 }
 
+int is_address(const char *path)
+{
+    return !strncmp(path, "http://", 7) || !strncmp(path, "https://", 8);
+}
+
 int open_model(ponder_model **out, const char *path, ponder_config *config, int quiet)
 {
     loading l = {!quiet && is_terminal(stderr), 0};
     ponder_status status;
     interrupted();
     ponder_config_set_progress(config, on_progress, &l);
-    status = ponder_model_open(out, path, config);
+    status = is_address(path) ? ponder_model_open_remote(out, path, config) : ponder_model_open(out, path, config);
     if (l.drawn)
         fprintf(stderr, "\r%-70s\r", "");
     if (status != PONDER_OK)

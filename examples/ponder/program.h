@@ -44,6 +44,8 @@ int finish_output(void);
 /* Opens with a progress line on standard error if that is a terminal (`quiet`: never). Ctrl-C cancels. Returns 0 or an
  * exit status; the error is printed then. */
 int open_model(ponder_model **out, const char *path, ponder_config *config, int quiet);
+/* An address (http://...) instead of a file: a model on servers, which open_model opens as such. */
+int is_address(const char *path);
 /* Whole numbers and text of a model; 0 and "" where it has none. */
 int64_t model_number(ponder_model *model, int32_t id);
 void model_text(ponder_model *model, int32_t id, char *out, size_t cap);
