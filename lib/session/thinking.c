@@ -421,6 +421,14 @@ void pn_session_took(ponder_session *s, int32_t token, pn_place before, bool our
 
 /* ---- of a remote model: pieces as they come, instead of tokens -------------------------------------------------------- */
 
+int64_t pn_session_distant_cap(const ponder_session *s)
+{
+    const pn_think_limits *l = &s->think.limits;
+    if (!l->answer || !s->max_tokens) return l->tokens;
+    const int64_t rest = (int64_t)PN_MIN(s->max_tokens - PN_MIN(s->max_tokens, l->answer), (uint64_t)INT64_MAX);
+    return l->tokens < 0 ? rest : PN_MIN(l->tokens, rest);
+}
+
 void pn_session_distant_piece(ponder_session *s, bool thought, uint32_t tokens)
 {
     pn_thought *t = &s->think.t;
@@ -429,19 +437,13 @@ void pn_session_distant_piece(ponder_session *s, bool thought, uint32_t tokens)
         t->blocks++;
         t->block = t->block_us = 0;
     }
-    if (!thought && t->open) t->why = PONDER_THOUGHT_NATURAL;
+    const int64_t cap = pn_session_distant_cap(s);
+    const bool full = cap >= 0 && (s->think.limits.block ? t->block : t->used) >= (uint64_t)cap; /* the server has cut it, then */
+    if (!thought && t->open) t->why = full ? PONDER_THOUGHT_CAP : PONDER_THOUGHT_NATURAL;
     t->open = thought;
     if (!thought) return;
     t->used += tokens;
     t->block += tokens;
-}
-
-int64_t pn_session_distant_cap(const ponder_session *s)
-{
-    const pn_think_limits *l = &s->think.limits;
-    if (!l->answer || !s->max_tokens) return l->tokens;
-    const int64_t rest = (int64_t)PN_MIN(s->max_tokens - PN_MIN(s->max_tokens, l->answer), (uint64_t)INT64_MAX);
-    return l->tokens < 0 ? rest : PN_MIN(l->tokens, rest);
 }
 
 int32_t pn_session_distant_over(ponder_session *s, uint32_t tokens)
