@@ -85,6 +85,8 @@ static void write_own(ponder_session *s, pn_buf *b, bool go_on)
     if (d->thought.n && dialect != PN_SERVER_OPENAI && (go_on || d->calls.n)) {
         pn_buf_puts(b, ",\"reasoning_content\":");
         pn_write_string(b, (pn_str){d->thought.p, d->thought.n});
+    } else if (go_on && dialect == PN_SERVER_LLAMA && !d->answer.n) {
+        pn_buf_puts(b, ",\"reasoning_content\":\" \""); /* without a thought it goes on in a way that its own reader refuses */
     }
     pn_buf_puts(b, ",\"content\":");
     if (d->answer.n || go_on || !d->calls.n) pn_write_string(b, (pn_str){d->answer.p, d->answer.n});

@@ -11,4 +11,7 @@ if grep -E '^[0-9]+ +[a-z0-9_]+\(' "$log"; then
 fi
 "$1" --call
 [ $? -ge 128 ] || { echo "the filter of the other test does not bite"; exit 1; }
+"$1" --remote
+code=$?
+[ $code -ge 128 ] || [ $code = 3 ] || { echo "a remote model was opened without a socket"; exit 1; }
 echo "no network call"

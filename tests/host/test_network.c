@@ -1,4 +1,5 @@
-/* A whole chat under a system-call filter: a network call ends this process. Run under strace by network.sh too. */
+/* A whole chat under a system-call filter: a network call ends this process. Nothing opens a socket unless a remote model is
+ * opened, which is what ends it here. Run under strace by network.sh too. */
 #include "host.h"
 
 #include <errno.h>
@@ -61,6 +62,11 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--call") == 0) { /* shows that the filter bites */
         if (forbid_network()) socket(AF_INET, SOCK_STREAM, 0);
         return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "--remote") == 0) { /* ends at its first socket; a build without libcurl's headers has none */
+        ponder_model *model;
+        if (!forbid_network()) return 0;
+        return ponder_model_open_remote(&model, "http://127.0.0.1:9", NULL) == PONDER_E_UNSUPPORTED ? 3 : 0;
     }
     if (!traced && !forbid_network()) {
         printf("no system-call filter here: %s\n", strerror(errno));
