@@ -2,8 +2,8 @@
 # Builds the peer that ponder is measured against: llama.cpp, from the source that the crate llama-cpp-sys-4
 # carries. Needs cargo (only to fetch), cmake and a C++ compiler; about 15 minutes of one core.
 #   sh tests/bench/peer.sh [FOLDER]      FOLDER: build-peer beside this repository's meson.build unless given
-# Afterwards FOLDER/bin has llama-bench, llama-batched-bench, llama-quantize, llama-perplexity, and FOLDER/version the
-# name that the tables print.
+# Afterwards FOLDER/bin has llama-bench, llama-batched-bench, llama-quantize, llama-perplexity, llama-mtmd-cli (it says how long
+# a picture took) and libmtmd, and FOLDER/version the name that the tables print.
 set -eu
 crate=llama-cpp-sys-4
 version=0.11.0
@@ -31,7 +31,7 @@ cmake -S "$source" -B "$out" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_
     -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >"$out/cmake.log" 2>&1 || { tail -20 "$out/cmake.log" >&2; exit 1; }
 nice cmake --build "$out" -j "$jobs" \
-    --target llama-bench llama-batched-bench llama-quantize llama-perplexity >"$out/build.log" 2>&1 ||
+    --target llama-bench llama-batched-bench llama-quantize llama-perplexity llama-mtmd-cli >"$out/build.log" 2>&1 ||
     { grep -n -m 20 -i -E 'error|No such' "$out/build.log" >&2; exit 1; }
 
 commit=$(sed -n 's/^\*\*llama.cpp version:\*\* `\([^`]*\)`.*/\1/p' "$out/crate/vendor/$crate/README.md")
