@@ -21,7 +21,7 @@ if [ ! -f "$out/src/CMakeLists.txt" ]; then
     rm -rf "$out/npm" "$out/src"
     mkdir "$out/npm"
     (cd "$out/npm" && npm pack --silent "$package@$version" >/dev/null && tar -xzf "$package-$version.tgz" package/llama/gitRelease.bundle)
-    git clone --quiet "$out/npm/package/llama/gitRelease.bundle" "$out/src"
+    git -c advice.detachedHead=false clone --quiet "$out/npm/package/llama/gitRelease.bundle" "$out/src"
     rm -rf "$out/npm"
 fi
 
