@@ -262,6 +262,7 @@ def status_enum(h):
 GO_FAMILIES = [("PONDER_P_", "Param", "Param", "int32"), ("PONDER_TYPE_", "Type", "ParamType", "int32"),
                ("PONDER_INFO_", "Info", "Info", "int32"), ("PONDER_TOKENIZE_", "Tokenize", "TokenizeFlags", "uint32"),
                ("PONDER_EVENT_", "Event", "EventKind", "int32"), ("PONDER_END_", "End", "End", "int32"),
+               ("PONDER_AGENT_", "Agent", "AgentState", "int32"), ("PONDER_DECIDED_", "Decided", "DecidedBy", "int32"),
                ("PONDER_RGB", "FormatRGB", "PixelFormat", "int32"),
                ("PONDER_E_", "Err", "Status", "int32"), ("PONDER_", "", "Status", "int32")]
 GO_WORDS = {"CPU", "KV", "EOS", "BOS", "OK", "ABI", "I64", "F64", "IO"}

@@ -178,6 +178,27 @@ enum {
     PONDER_P_THINK_OPEN = 417,    /* str*: marker that opens a thought, where the model has none of its own */
     PONDER_P_THINK_CLOSE = 418,   /* str*: marker that closes it */
     PONDER_P_THINK_START = 419,   /* i64*: 1 opens a thought at the turn's beginning */
+    /* contemplation: read when one is made */
+    PONDER_P_AGENTS = 500,        /* i64: how many agents work on the problem */
+    PONDER_P_AT_ONCE = 501,       /* i64: how many of them run at the same time, then the next ones unless it is decided; 0: all */
+    PONDER_P_SYNTHESIS = 502,     /* str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results) */
+    PONDER_P_QUORUM = 503,        /* f64: stop when this share of the agents is done; 1: all */
+    PONDER_P_DECIDE = 504,        /* f64: stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off */
+    PONDER_P_DROP = 505,          /* f64: drop agents whose confidence falls under this quantile of the first finishers'; 0: off */
+    PONDER_P_WARM_UP = 506,       /* i64: how many first finishers make that quantile; 0: a quarter of the agents, at least 2 */
+    PONDER_P_DEADLINE_MS = 507,   /* i64: milliseconds after which the finished agents' answers are all there is; 0: none */
+    PONDER_P_ROUNDS = 508,        /* i64: rounds; from the second on each agent is shown some results of the round before */
+    PONDER_P_PEERS = 509,         /* i64: how many of them */
+    PONDER_P_ANSWER_FORM = 510,   /* str: what answers are compared as: "number", "choice", "json", "text"; "": as what they look like */
+    PONDER_P_ROLE = 511,          /* str: adds a role's text; agents take them in turn; "" forgets all. Of an agent: the first is its role */
+    PONDER_P_PEERS_TEXT = 512,    /* str: what stands before the results that a later round is shown; "": English */
+    PONDER_P_WRITER_TEXT = 513,   /* str: what stands behind the results that the written synthesis is shown; "": English */
+    PONDER_P_CONFIDENCE_WINDOW = 514, /* i64: tokens over which confidence is averaged */
+    /* agents of a session: read when the session is made; * as above */
+    PONDER_P_AGENT_TOKENS = 520,  /* i64*: tokens that all agents of a session (or of a contemplation) generate together; 0: no limit */
+    PONDER_P_SUBAGENTS = 521,     /* i64*: 1 offers the model the tools subagents.*, which ponder_session_run answers itself */
+    PONDER_P_AGENT_LIMIT = 522,   /* i64*: most agents that the model may have at a time */
+    PONDER_P_AGENT_DEPTH = 523,   /* i64*: 1: its agents have none themselves; 2: they may, and so on */
     /* remote: read by ponder_model_open_remote; those marked * by sessions of such a model, later too. doc/remote.md */
     PONDER_P_REMOTE_KEY = 600,    /* str: sent as "Authorization: Bearer ..."; in no log line and no error text */
     PONDER_P_REMOTE_MODEL = 601,  /* str: the model's name at the servers; "": the first that they list */
@@ -493,7 +514,8 @@ enum {
     PONDER_END_CONTEXT = 4,   /* the context is full */
     PONDER_END_CANCELLED = 5, /* ponder_session_cancel, or the callback returned non-zero */
     PONDER_END_FAILED = 6,    /* an error; the text says which */
-    PONDER_END_TIME = 7       /* PONDER_P_TURN_MS */
+    PONDER_END_TIME = 7,      /* PONDER_P_TURN_MS, PONDER_P_DEADLINE_MS */
+    PONDER_END_BUDGET = 8     /* the tokens that agents share are used up */
 };
 typedef struct ponder_token_prob {
     int32_t token;
@@ -519,6 +541,8 @@ struct ponder_event {
     uint64_t calls;           /* DONE: tool calls of this turn */
     uint64_t message;         /* of the turn's messages the one this belongs to, from 0: two comments in a row differ here. DONE: how
                                  many messages the model ended. A server tells none apart: 0 */
+    int32_t agent;            /* whose event it is: an agent's number; -1: the session's own, or the contemplation's */
+    int32_t announced;        /* DONE, in ponder_session_run with PONDER_P_SUBAGENTS: 1: the text says that agents are started, but none was called */
 };
 
 /* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on
@@ -609,6 +633,136 @@ PONDER_API ponder_status ponder_session_save_file(ponder_session *session, const
 /* Replaces the session's content. PONDER_E_MISMATCH or PONDER_E_FORMAT leave it as it was. */
 PONDER_API ponder_status ponder_session_load(ponder_session *session, const void *bytes, size_t n);
 PONDER_API ponder_status ponder_session_load_file(ponder_session *session, const char *path);
+
+/* ==== agents ============================================================================================== */
+
+/* An agent is a session of its own that grew out of another: it shares that one's tokens and pages, and runs beside its
+ * siblings as rows of the same steps. All agents that come from one session (and from its agents) are a group; a group
+ * belongs to one thread at a time, which drives all of its running agents inside ponder_agent_wait, and nobody else does. What
+ * one agent does, its end or failure included, leaves the others' tokens as they would be alone: its pages are set aside when
+ * it is spawned. A guide: doc/agents.md. */
+typedef struct ponder_agent ponder_agent;
+
+enum {
+    PONDER_AGENT_IDLE = 0,      /* nothing to do: ponder_agent_send */
+    PONDER_AGENT_RUNNING = 1,   /* advances inside ponder_agent_wait of any of its group */
+    PONDER_AGENT_CALLS = 2,     /* its turn ended in tool calls: add results to ponder_agent_session, then ponder_agent_send(a, NULL, 0) */
+    PONDER_AGENT_DONE = 3,      /* its turn is over; ponder_agent_send begins another */
+    PONDER_AGENT_FAILED = 4,    /* ponder_agent_error says why */
+    PONDER_AGENT_CANCELLED = 5
+};
+
+typedef struct ponder_agent_info {
+    size_t size;                /* sizeof(ponder_agent_info) */
+    int32_t state;              /* PONDER_AGENT_* */
+    int32_t end;                /* PONDER_END_* of its last turn; NONE while it runs */
+    int32_t number;             /* in its group, from 0, in order of spawning; ponder_event.agent */
+    int32_t failure;            /* FAILED: the status */
+    int32_t round;              /* of a contemplation, from 0 */
+    int32_t dropped;            /* 1: of a contemplation, dropped for low confidence */
+    uint64_t tokens;            /* generated so far, in all turns */
+    uint64_t thought_tokens;    /* of them, private reasoning */
+    uint64_t calls;             /* tool calls so far */
+    uint64_t prompt_tokens;     /* computed for it alone before it spoke */
+    uint64_t shared_tokens;     /* that it had from the session it was spawned from */
+    uint64_t us;                /* from the beginning of its first turn to the end of its last, or to now */
+    double confidence;          /* 0..1: the geometric mean of its tokens' probabilities as they were sampled; -1: unknown */
+    double lowest;              /* the same over the weakest PONDER_P_CONFIDENCE_WINDOW tokens in a row */
+} ponder_agent_info;
+
+/* Spawns an agent. What was added to the session is computed first (once for all agents), then nothing is computed again for
+ * any of them. `config` as in ponder_session_fork; its first PONDER_P_ROLE becomes a message: the system's in an empty
+ * conversation, else one more of the user's. An agent whose conversation waits for the model runs at the next
+ * ponder_agent_wait; otherwise it is idle. The error text is the session's. PONDER_E_NOMEM: no pages for its context;
+ * PONDER_E_STATE: an effort other than the session's, when that is written at the beginning of what they share. */
+PONDER_API ponder_status ponder_agent_spawn(ponder_agent **out, ponder_session *session, ponder_config *config);
+PONDER_API void ponder_agent_free(ponder_agent *agent);
+/* Text of the agent's failure, or of the last call on it that failed; "" if none. */
+PONDER_API const char *ponder_agent_error(const ponder_agent *agent);
+/* A message of the user's; the agent runs at the next wait. NULL with 0 bytes: goes on with what was added to its session.
+ * PONDER_E_STATE: it is running. */
+PONDER_API ponder_status ponder_agent_send(ponder_agent *agent, const char *text, size_t bytes);
+/* Its session, for tools, results, pictures, tokens, while it is not running. Borrowed; NULL for an agent of a contemplation
+ * that is over. */
+PONDER_API ponder_session *ponder_agent_session(ponder_agent *agent);
+PONDER_API ponder_status ponder_agent_status(ponder_agent *agent, ponder_agent_info *out);
+/* Drives the group until at least `least` of these agents (0: all of them) are not running, for about max_us microseconds
+ * (as ponder_session_step; UINT64_MAX: without limit): then PONDER_MORE. All agents must be of one group. Events of all running
+ * agents go to on_event (may be NULL), with `agent` set; non-zero from it cancels that agent. PONDER_E_BUSY: another thread
+ * is in a call on the group. */
+PONDER_API ponder_status ponder_agent_wait(ponder_agent *const *agents, size_t n, size_t least, uint64_t max_us, ponder_on_event on_event,
+                                           void *user);
+/* What it wrote in its last turn: `kind` is PONDER_EVENT_THOUGHT, _COMMENTARY, _ANSWER, or _TOOL_CALL for a JSON list of
+ * {"name", "arguments"}. cap and *n in bytes. */
+PONDER_API ponder_status ponder_agent_read(ponder_agent *agent, int32_t kind, char *text, size_t cap, size_t *n);
+/* Ends its turn soon; the others of a step that is given up for it compute the same again. Any thread, while the agent lives. */
+PONDER_API void ponder_agent_cancel(ponder_agent *agent);
+
+/* ==== contemplation ======================================================================================= */
+
+/* Several agents work on what a session was asked; their answers become one, which is added to the session as the
+ * assistant's message. What decides (votes, quorum, drops, shared tokens) depends on what the agents wrote and on nothing
+ * else: the order in which agents finish is that of their tokens, not of the clock. Only a deadline and a cancel know time. */
+typedef struct ponder_contemplation ponder_contemplation;
+
+enum {
+    PONDER_DECIDED_NONE = 0,    /* still running, or it failed */
+    PONDER_DECIDED_ALL = 1,     /* every agent finished */
+    PONDER_DECIDED_QUORUM = 2,
+    PONDER_DECIDED_VOTE = 3,    /* PONDER_P_DECIDE */
+    PONDER_DECIDED_DROP = 4,    /* those that were left had been dropped */
+    PONDER_DECIDED_DEADLINE = 5,
+    PONDER_DECIDED_TOKENS = 6,  /* PONDER_P_AGENT_TOKENS were used up */
+    PONDER_DECIDED_CANCELLED = 7
+};
+
+typedef struct ponder_contemplation_info {
+    size_t size;                /* sizeof(ponder_contemplation_info) */
+    int32_t decided_by;         /* PONDER_DECIDED_* */
+    int32_t end;                /* PONDER_END_*: EOS: there is an answer; TIME, BUDGET: none was finished in time; NONE: running */
+    uint32_t agents;            /* spawned so far, of all rounds, the writer too */
+    uint32_t finished;          /* of them, with a whole answer */
+    uint32_t dropped;
+    int32_t round;              /* the round it is or was in, from 0 */
+    uint32_t votes, voters;     /* for the answer chosen, of all in the last round */
+    int32_t writer;             /* number of the agent that wrote the answer; -1: none */
+    int32_t fallback;           /* the vote stepped in for a written synthesis that failed: its status, or PONDER_MORE: it was late or empty */
+    uint64_t us;                /* so far; in steps, time inside the library alone */
+    uint64_t tokens, thought_tokens; /* generated by all agents */
+    uint64_t critical_tokens;   /* the longest chain: the longest agent of each round, and the writer */
+    uint64_t critical_us;
+    uint64_t shared_tokens;     /* of the session, that every agent had without computing them */
+    uint64_t prompt_tokens;     /* computed before an agent spoke: the session's own once, and each agent's */
+    uint64_t shared_bytes;      /* key-value bytes in use that were there before the first agent; each agent refers to them */
+    uint64_t own_bytes;         /* the most that all agents had beside those */
+    double share;               /* of the weight of all votes, for the answer chosen */
+} ponder_contemplation_info;
+
+/* Checks what is asked and begins it; nothing is computed yet. `config` (may be NULL) gives the agents' settings as in
+ * ponder_session_fork, and those of the contemplation; agent i has the seed PONDER_P_SEED + i. Until it is freed the session answers
+ * PONDER_E_BUSY, and ponder_session_cancel on it cancels the contemplation. The error text is the session's.
+ * PONDER_E_ARGUMENT: two agents in a plain vote (they gain nothing over one), or agents that would all write the same
+ * (temperature 0 and fewer roles than agents); PONDER_E_STATE: nothing was asked. */
+PONDER_API ponder_status ponder_contemplation_new(ponder_contemplation **out, ponder_session *session, ponder_config *config);
+/* Also in the middle: the session is as it was before, but for what was computed of it. */
+PONDER_API void ponder_contemplation_free(ponder_contemplation *contemplation);
+PONDER_API const char *ponder_contemplation_error(const ponder_contemplation *contemplation);
+/* Works for about max_us microseconds (as ponder_session_step), then PONDER_MORE, or PONDER_OK with the next event: of an
+ * agent (`agent` >= 0; its DONE too), or of the whole (`agent` -1): one ANSWER with the whole answer, then DONE. After DONE:
+ * PONDER_E_STATE. A tool call may be answered on ponder_agent_session of its agent before the next step; one that is not gets an
+ * empty result. Failures are of the whole: an agent that fails is out of the vote. */
+PONDER_API ponder_status ponder_contemplation_step(ponder_contemplation *contemplation, uint64_t max_us, ponder_event *event);
+/* Any thread, while it lives. The session gets no answer. */
+PONDER_API void ponder_contemplation_cancel(ponder_contemplation *contemplation);
+PONDER_API ponder_status ponder_contemplation_status(ponder_contemplation *contemplation, ponder_contemplation_info *out);
+/* The answer: text as the agent (or the writer) wrote it. Empty until the end, or without one. */
+PONDER_API ponder_status ponder_contemplation_answer(ponder_contemplation *contemplation, char *text, size_t cap, size_t *n);
+/* Agent `number`, 0..info.agents-1: for ponder_agent_status, _read, _cancel. Borrowed. */
+PONDER_API ponder_status ponder_contemplation_agent(ponder_agent **out, ponder_contemplation *contemplation, uint32_t number);
+/* All of it at once. Non-zero from on_event (may be NULL) cancels. `out` may be NULL; else it receives the finished contemplation,
+ * to be freed, also after a failure if it got that far. */
+PONDER_API ponder_status ponder_contemplate(ponder_contemplation **out, ponder_session *session, ponder_config *config, ponder_on_event on_event,
+                                            void *user);
 
 #ifdef __cplusplus
 }

@@ -28,6 +28,10 @@ type EventKind int32
 
 type End int32
 
+type AgentState int32
+
+type DecidedBy int32
+
 type PixelFormat int32
 
 type Status int32
@@ -182,6 +186,44 @@ const ParamThinkClose Param = 418 // str*: marker that closes it
 
 const ParamThinkStart Param = 419 // i64*: 1 opens a thought at the turn's beginning
 
+const ParamAgents Param = 500 // i64: how many agents work on the problem
+
+const ParamAtOnce Param = 501 // i64: how many of them run at the same time, then the next ones unless it is decided; 0: all
+
+const ParamSynthesis Param = 502 // str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)
+
+const ParamQuorum Param = 503 // f64: stop when this share of the agents is done; 1: all
+
+const ParamDecide Param = 504 // f64: stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off
+
+const ParamDrop Param = 505 // f64: drop agents whose confidence falls under this quantile of the first finishers'; 0: off
+
+const ParamWarmUp Param = 506 // i64: how many first finishers make that quantile; 0: a quarter of the agents, at least 2
+
+const ParamDeadlineMs Param = 507 // i64: milliseconds after which the finished agents' answers are all there is; 0: none
+
+const ParamRounds Param = 508 // i64: rounds; from the second on each agent is shown some results of the round before
+
+const ParamPeers Param = 509 // i64: how many of them
+
+const ParamAnswerForm Param = 510 // str: what answers are compared as: "number", "choice", "json", "text"; "": as what they look like
+
+const ParamRole Param = 511 // str: adds a role's text; agents take them in turn; "" forgets all. Of an agent: the first is its role
+
+const ParamPeersText Param = 512 // str: what stands before the results that a later round is shown; "": English
+
+const ParamWriterText Param = 513 // str: what stands behind the results that the written synthesis is shown; "": English
+
+const ParamConfidenceWindow Param = 514 // i64: tokens over which confidence is averaged
+
+const ParamAgentTokens Param = 520 // i64*: tokens that all agents of a session (or of a contemplation) generate together; 0: no limit
+
+const ParamSubagents Param = 521 // i64*: 1 offers the model the tools subagents.*, which ponder_session_run answers itself
+
+const ParamAgentLimit Param = 522 // i64*: most agents that the model may have at a time
+
+const ParamAgentDepth Param = 523 // i64*: 1: its agents have none themselves; 2: they may, and so on
+
 const ParamRemoteKey Param = 600 // str: sent as "Authorization: Bearer ..."; in no log line and no error text
 
 const ParamRemoteModel Param = 601 // str: the model's name at the servers; "": the first that they list
@@ -300,7 +342,9 @@ const EndCancelled End = 5 // ponder_session_cancel, or the callback returned no
 
 const EndFailed End = 6 // an error; the text says which
 
-const EndTime End = 7 // PONDER_P_TURN_MS
+const EndTime End = 7 // PONDER_P_TURN_MS, PONDER_P_DEADLINE_MS
+
+const EndBudget End = 8 // the tokens that agents share are used up
 
 const ThoughtNone Status = 0 // there was none
 
@@ -318,6 +362,34 @@ const ThoughtCaller Status = 6 // ponder_session_close_thought
 
 const ThoughtOpen Status = 7 // not closed: the turn was cancelled, failed, or its context or time ended
 
+const AgentIdle AgentState = 0 // nothing to do: ponder_agent_send
+
+const AgentRunning AgentState = 1 // advances inside ponder_agent_wait of any of its group
+
+const AgentCalls AgentState = 2 // its turn ended in tool calls: add results to ponder_agent_session, then ponder_agent_send(a, NULL, 0)
+
+const AgentDone AgentState = 3 // its turn is over; ponder_agent_send begins another
+
+const AgentFailed AgentState = 4 // ponder_agent_error says why
+
+const AgentCancelled AgentState = 5
+
+const DecidedNone DecidedBy = 0 // still running, or it failed
+
+const DecidedAll DecidedBy = 1 // every agent finished
+
+const DecidedQuorum DecidedBy = 2
+
+const DecidedVote DecidedBy = 3 // PONDER_P_DECIDE
+
+const DecidedDrop DecidedBy = 4 // those that were left had been dropped
+
+const DecidedDeadline DecidedBy = 5
+
+const DecidedTokens DecidedBy = 6 // PONDER_P_AGENT_TOKENS were used up
+
+const DecidedCancelled DecidedBy = 7
+
 // An index out of range here: the installed header is not the one that this file was made from.
 var (
 	_ = [1]struct{}{}[C.PONDER_VERSION_MAJOR-0]
@@ -333,9 +405,11 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_view-40]
 	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
-	_ = [1]struct{}{}[C.sizeof_ponder_event-136]
+	_ = [1]struct{}{}[C.sizeof_ponder_event-144]
 	_ = [1]struct{}{}[C.sizeof_ponder_thought-64]
 	_ = [1]struct{}{}[C.sizeof_ponder_eval-32]
+	_ = [1]struct{}{}[C.sizeof_ponder_agent_info-96]
+	_ = [1]struct{}{}[C.sizeof_ponder_contemplation_info-128]
 )
 
 // Params lists every parameter that the header names.
@@ -401,6 +475,25 @@ var Params = []struct {
 	{ParamThinkOpen, "think_open", TypeStr},
 	{ParamThinkClose, "think_close", TypeStr},
 	{ParamThinkStart, "think_start", TypeI64},
+	{ParamAgents, "agents", TypeI64},
+	{ParamAtOnce, "at_once", TypeI64},
+	{ParamSynthesis, "synthesis", TypeStr},
+	{ParamQuorum, "quorum", TypeF64},
+	{ParamDecide, "decide", TypeF64},
+	{ParamDrop, "drop", TypeF64},
+	{ParamWarmUp, "warm_up", TypeI64},
+	{ParamDeadlineMs, "deadline_ms", TypeI64},
+	{ParamRounds, "rounds", TypeI64},
+	{ParamPeers, "peers", TypeI64},
+	{ParamAnswerForm, "answer_form", TypeStr},
+	{ParamRole, "role", TypeStr},
+	{ParamPeersText, "peers_text", TypeStr},
+	{ParamWriterText, "writer_text", TypeStr},
+	{ParamConfidenceWindow, "confidence_window", TypeI64},
+	{ParamAgentTokens, "agent_tokens", TypeI64},
+	{ParamSubagents, "subagents", TypeI64},
+	{ParamAgentLimit, "agent_limit", TypeI64},
+	{ParamAgentDepth, "agent_depth", TypeI64},
 	{ParamRemoteKey, "remote_key", TypeStr},
 	{ParamRemoteModel, "remote_model", TypeStr},
 	{ParamRemoteRetries, "remote_retries", TypeI64},
@@ -698,6 +791,101 @@ func (c *Config) SetThinkClose(value string) error {
 // SetThinkStart: 1 opens a thought at the turn's beginning. May change later (Session.configure).
 func (c *Config) SetThinkStart(value int64) error {
 	return c.setI64(ParamThinkStart, value)
+}
+
+// SetAgents: How many agents work on the problem.
+func (c *Config) SetAgents(value int64) error {
+	return c.setI64(ParamAgents, value)
+}
+
+// SetAtOnce: How many of them run at the same time, then the next ones unless it is decided; 0: all.
+func (c *Config) SetAtOnce(value int64) error {
+	return c.setI64(ParamAtOnce, value)
+}
+
+// SetSynthesis: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results).
+func (c *Config) SetSynthesis(value string) error {
+	return c.setStr(ParamSynthesis, value)
+}
+
+// SetQuorum: Stop when this share of the agents is done; 1: all.
+func (c *Config) SetQuorum(value float64) error {
+	return c.setF64(ParamQuorum, value)
+}
+
+// SetDecide: Stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off.
+func (c *Config) SetDecide(value float64) error {
+	return c.setF64(ParamDecide, value)
+}
+
+// SetDrop: Drop agents whose confidence falls under this quantile of the first finishers'; 0: off.
+func (c *Config) SetDrop(value float64) error {
+	return c.setF64(ParamDrop, value)
+}
+
+// SetWarmUp: How many first finishers make that quantile; 0: a quarter of the agents, at least 2.
+func (c *Config) SetWarmUp(value int64) error {
+	return c.setI64(ParamWarmUp, value)
+}
+
+// SetDeadlineMs: Milliseconds after which the finished agents' answers are all there is; 0: none.
+func (c *Config) SetDeadlineMs(value int64) error {
+	return c.setI64(ParamDeadlineMs, value)
+}
+
+// SetRounds: Rounds; from the second on each agent is shown some results of the round before.
+func (c *Config) SetRounds(value int64) error {
+	return c.setI64(ParamRounds, value)
+}
+
+// SetPeers: How many of them.
+func (c *Config) SetPeers(value int64) error {
+	return c.setI64(ParamPeers, value)
+}
+
+// SetAnswerForm: What answers are compared as: "number", "choice", "json", "text"; "": as what they look like.
+func (c *Config) SetAnswerForm(value string) error {
+	return c.setStr(ParamAnswerForm, value)
+}
+
+// SetRole: Adds a role's text; agents take them in turn; "" forgets all. Of an agent: the first is its role.
+func (c *Config) SetRole(value string) error {
+	return c.setStr(ParamRole, value)
+}
+
+// SetPeersText: What stands before the results that a later round is shown; "": English.
+func (c *Config) SetPeersText(value string) error {
+	return c.setStr(ParamPeersText, value)
+}
+
+// SetWriterText: What stands behind the results that the written synthesis is shown; "": English.
+func (c *Config) SetWriterText(value string) error {
+	return c.setStr(ParamWriterText, value)
+}
+
+// SetConfidenceWindow: Tokens over which confidence is averaged.
+func (c *Config) SetConfidenceWindow(value int64) error {
+	return c.setI64(ParamConfidenceWindow, value)
+}
+
+// SetAgentTokens: Tokens that all agents of a session (or of a contemplation) generate together; 0: no limit. May change later (Session.configure).
+func (c *Config) SetAgentTokens(value int64) error {
+	return c.setI64(ParamAgentTokens, value)
+}
+
+// SetSubagents: 1 offers the model the tools subagents.*, which ponder_session_run answers itself. May change later (Session.configure).
+func (c *Config) SetSubagents(value int64) error {
+	return c.setI64(ParamSubagents, value)
+}
+
+// SetAgentLimit: Most agents that the model may have at a time. May change later (Session.configure).
+func (c *Config) SetAgentLimit(value int64) error {
+	return c.setI64(ParamAgentLimit, value)
+}
+
+// SetAgentDepth: 1: its agents have none themselves; 2: they may, and so on. May change later (Session.configure).
+func (c *Config) SetAgentDepth(value int64) error {
+	return c.setI64(ParamAgentDepth, value)
 }
 
 // SetRemoteKey: Sent as "Authorization: Bearer ..."; in no log line and no error text.
@@ -1102,4 +1290,76 @@ func cSessionLoad(session *C.ponder_session, bytes unsafe.Pointer, n int) Status
 
 func cSessionLoadFile(session *C.ponder_session, path *C.char) Status {
 	return Status(C.ponder_session_load_file(session, path))
+}
+
+func cAgentSpawn(out **C.ponder_agent, session *C.ponder_session, config *C.ponder_config) Status {
+	return Status(C.ponder_agent_spawn(out, session, config))
+}
+
+func cAgentFree(agent *C.ponder_agent) {
+	C.ponder_agent_free(agent)
+}
+
+func cAgentError(agent *C.ponder_agent) *C.char {
+	return C.ponder_agent_error(agent)
+}
+
+func cAgentSend(agent *C.ponder_agent, text *C.char, bytes int) Status {
+	return Status(C.ponder_agent_send(agent, text, C.size_t(bytes)))
+}
+
+func cAgentSession(agent *C.ponder_agent) *C.ponder_session {
+	return C.ponder_agent_session(agent)
+}
+
+func cAgentStatus(agent *C.ponder_agent, out *C.ponder_agent_info) Status {
+	return Status(C.ponder_agent_status(agent, out))
+}
+
+func cAgentWait(agents **C.ponder_agent, n int, least int, maxUs uint64, onEvent C.ponder_on_event, user unsafe.Pointer) Status {
+	return Status(C.ponder_agent_wait(agents, C.size_t(n), C.size_t(least), C.uint64_t(maxUs), onEvent, user))
+}
+
+func cAgentRead(agent *C.ponder_agent, kind int32, text *C.char, cap int, n *C.size_t) Status {
+	return Status(C.ponder_agent_read(agent, C.int32_t(kind), text, C.size_t(cap), n))
+}
+
+func cAgentCancel(agent *C.ponder_agent) {
+	C.ponder_agent_cancel(agent)
+}
+
+func cContemplationNew(out **C.ponder_contemplation, session *C.ponder_session, config *C.ponder_config) Status {
+	return Status(C.ponder_contemplation_new(out, session, config))
+}
+
+func cContemplationFree(contemplation *C.ponder_contemplation) {
+	C.ponder_contemplation_free(contemplation)
+}
+
+func cContemplationError(contemplation *C.ponder_contemplation) *C.char {
+	return C.ponder_contemplation_error(contemplation)
+}
+
+func cContemplationStep(contemplation *C.ponder_contemplation, maxUs uint64, event *C.ponder_event) Status {
+	return Status(C.ponder_contemplation_step(contemplation, C.uint64_t(maxUs), event))
+}
+
+func cContemplationCancel(contemplation *C.ponder_contemplation) {
+	C.ponder_contemplation_cancel(contemplation)
+}
+
+func cContemplationStatus(contemplation *C.ponder_contemplation, out *C.ponder_contemplation_info) Status {
+	return Status(C.ponder_contemplation_status(contemplation, out))
+}
+
+func cContemplationAnswer(contemplation *C.ponder_contemplation, text *C.char, cap int, n *C.size_t) Status {
+	return Status(C.ponder_contemplation_answer(contemplation, text, C.size_t(cap), n))
+}
+
+func cContemplationAgent(out **C.ponder_agent, contemplation *C.ponder_contemplation, number uint32) Status {
+	return Status(C.ponder_contemplation_agent(out, contemplation, C.uint32_t(number)))
+}
+
+func cContemplate(out **C.ponder_contemplation, session *C.ponder_session, config *C.ponder_config, onEvent C.ponder_on_event, user unsafe.Pointer) Status {
+	return Status(C.ponder_contemplate(out, session, config, onEvent, user))
 }

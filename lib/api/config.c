@@ -29,18 +29,7 @@ ponder_status ponder_config_new(ponder_config **out, const ponder_alloc *alloc)
 
 static const ponder_alloc *allocator(const ponder_config *c) { return c->alloc.alloc ? &c->alloc : NULL; }
 
-void ponder_config_free(ponder_config *c)
-{
-    if (!c) return;
-    pn_strings_forget(&c->stop, allocator(c));
-    pn_strings_forget(&c->more, allocator(c));
-    const int key = pn_param_index(PONDER_P_REMOTE_KEY);
-    if (c->value[key].str) explicit_bzero(c->value[key].str, strlen(c->value[key].str) + 1);
-    for (int i = 0; i < PN_PARAMS; i++)
-        if (pn_params[i].type == PONDER_TYPE_STR && c->value[i].str) pn_free(allocator(c), c->value[i].str, strlen(c->value[i].str) + 1);
-    ponder_alloc a = c->alloc;
-    pn_free(a.alloc ? &a : NULL, c, sizeof *c);
-}
+void ponder_config_free(ponder_config *c) { pn_config_free(c); }
 
 const char *ponder_config_error(const ponder_config *c) { return c ? c->err.text : ""; }
 
@@ -94,6 +83,8 @@ static ponder_status check_str(ponder_config *c, ponder_param id, const char *v)
         {PONDER_P_CLOCK, {"", "wall", "inside"}},
         {PONDER_P_THINK_EXIT, {"", "entropy", "answer"}},
         {PONDER_P_REMOTE_SERVER, {"", "openai", "vllm", "sglang", "llama.cpp"}},
+        {PONDER_P_SYNTHESIS, {"vote", "confidence", "written"}},
+        {PONDER_P_ANSWER_FORM, {"", "number", "choice", "json", "text"}},
     };
     for (size_t i = 0; i < PN_COUNT(sets); i++) {
         if (sets[i].id != id) continue;
@@ -117,6 +108,7 @@ ponder_status ponder_config_set_str(ponder_config *c, ponder_param id, const cha
     if ((st = check_str(c, id, utf8)) != PONDER_OK) return st;
     if (id == PONDER_P_STOP) return pn_strings_add(&c->stop, "stop", utf8, allocator(c), &c->err);
     if (id == PONDER_P_THINK_CONTINUE) return pn_strings_add(&c->more, "think_continue", utf8, allocator(c), &c->err);
+    if (id == PONDER_P_ROLE) return pn_strings_add(&c->role, "role", utf8, allocator(c), &c->err);
     size_t n = strlen(utf8);
     char *copy = pn_alloc(allocator(c), n + 1);
     if (!copy) return pn_nomem(&c->err, n + 1);

@@ -104,7 +104,7 @@ ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_even
         if (tell(&call, on_event, user, &event) != 0) pn_session_cancel(s);
     } while (event.kind != PONDER_EVENT_DONE);
     if (st != PONDER_OK) {
-        event = (ponder_event){.size = sizeof event, .kind = PONDER_EVENT_DONE, .end = PONDER_END_FAILED, .token = -1};
+        event = (ponder_event){.size = sizeof event, .kind = PONDER_EVENT_DONE, .end = PONDER_END_FAILED, .token = -1, .agent = -1};
         event.text = s->err.text;
         event.text_bytes = strlen(s->err.text);
         tell(&call, on_event, user, &event);

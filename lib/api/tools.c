@@ -80,7 +80,7 @@ static ponder_status answer(loop *l, ponder_session *s, ponder_on_call on_call, 
     ponder_status st = PONDER_OK;
     for (uint32_t i = 0; i < l->n && st == PONDER_OK; i++) {
         const pn_str name = {l->text.p + l->calls[i].name, l->calls[i].name_bytes}, args = {l->text.p + l->calls[i].arguments, l->calls[i].bytes};
-        const ponder_event e = {.size = sizeof e, .kind = PONDER_EVENT_TOOL_CALL, .token = -1, .name = name.p, .name_bytes = name.n,
+        const ponder_event e = {.size = sizeof e, .kind = PONDER_EVENT_TOOL_CALL, .token = -1, .agent = -1, .name = name.p, .name_bytes = name.n,
                                 .text = args.p, .text_bytes = args.n};
         bool ours = false;
         if ((st = own_call(s, name, args, &ours)) != PONDER_OK || ours) continue;
@@ -184,7 +184,7 @@ ponder_status ponder_parser_next(ponder_parser *h, ponder_event *out)
     if (!h) return PONDER_E_ARGUMENT;
     h->err.text[0] = 0;
     if (!pn_api_struct(out, PN_EVENT_FIRST)) return pn_fail(&h->err, PONDER_E_ARGUMENT, "event: NULL or without its size");
-    ponder_event e = {.size = sizeof e, .token = -1, .text = ""};
+    ponder_event e = {.size = sizeof e, .token = -1, .text = "", .agent = -1};
     do {
         if (!pn_parser_next(h->parser, &p)) return PONDER_MORE;
         e.kind = pn_event_kind(p.kind);

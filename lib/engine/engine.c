@@ -146,6 +146,14 @@ void pn_engine_drop_run(pn_engine *e, pn_sequence *s)
     if (--e->n_live == 0) end_step(e);
 }
 
+/* Its caller is expected back soon, if it is one that comes back at once. */
+static void warm(pn_sequence *s, bool at_once)
+{
+    if (s->hot || s->late || !at_once) return;
+    s->hot = true;
+    s->e->n_hot++;
+}
+
 static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
 {
     const pn_description *d = &e->n->d;
@@ -160,6 +168,7 @@ static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
     if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
     s->done = true;
     e->n_waiting--;
+    warm(s, s->driven); /* its caller collects many one by one: the next step is to have them all */
     if (s->caller) pn_caller_wake(s->caller);
 }
 
@@ -249,20 +258,23 @@ static void submit(pn_sequence *s)
     if (e->gatherer && !pn_gather_more(e)) pn_caller_wake(e->gatherer);
 }
 
-/* Waits, leading when nobody does, until the request is done, the time is over, or it is cancelled. */
-static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
+static bool any_done(pn_sequence *const *s, uint32_t n)
 {
-    pn_engine *e = s->e;
+    for (uint32_t i = 0; i < n; i++)
+        if (s[i]->done) return true;
+    return false;
+}
+
+/* Waits, leading when nobody does, until one of the requests is done, the time is over, or it is cancelled. Under the lock. */
+static ponder_status wait_any(pn_engine *e, pn_sequence *const *s, uint32_t n, uint64_t until, const _Atomic bool *cancel, ponder_error *err)
+{
     ponder_status st = PONDER_OK;
     pn_caller me;
     bool began = false;
-    pthread_mutex_lock(&e->mutex);
-    submit(s);
-    pn_caller_enter(e, &me, &s->cancel, false);
-    s->caller = &me;
-    while (!s->done) {
-        if (atomic_load(&s->cancel)) {
-            pn_sequence_withdraw(s);
+    pn_caller_enter(e, &me, cancel, false);
+    for (uint32_t i = 0; i < n; i++) s[i]->caller = &me;
+    while (!any_done(s, n)) {
+        if (atomic_load(cancel)) {
             st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
             break;
         }
@@ -273,21 +285,44 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
         began = true;
         if (!pn_caller_may_lead(e, &me)) pn_caller_sleep(e, &me, until);
         else if (!lead(e, &me, until)) {
-            pn_sequence_withdraw(s);
-            st = pn_fail(err, PONDER_E_INTERNAL, "a step found no page for position %u", s->past);
+            st = pn_fail(err, PONDER_E_INTERNAL, "a step found no page for position %u", s[0]->past);
             break;
         }
     }
+    for (uint32_t i = 0; i < n; i++) s[i]->caller = NULL;
+    pn_caller_leave(e, &me);
+    return st;
+}
+
+static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
+{
+    pn_engine *e = s->e;
+    ponder_status st = PONDER_MORE;
+    pthread_mutex_lock(&e->mutex);
+    submit(s);
+    if (until != PN_POLL) st = wait_any(e, &s, 1, until, &s->cancel, err);
+    else if (s->done) st = PONDER_OK;
+    else if (atomic_load(&s->cancel)) st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
+    if (st < 0) pn_sequence_withdraw(s);
     if (st == PONDER_OK) {
         s->waiting = s->done = false;
-        s->hot = !s->every && until == 0 && !s->late;
-        e->n_hot += s->hot;
+        warm(s, !s->every && until == 0);
     }
-    s->caller = NULL;
-    pn_caller_leave(e, &me);
     pthread_mutex_unlock(&e->mutex);
     return st;
 }
+
+ponder_status pn_engine_advance_any(pn_engine *e, pn_sequence *const *s, uint32_t n, uint64_t until, const _Atomic bool *cancel, ponder_error *err)
+{
+    if (n == 0) return PONDER_OK;
+    pthread_mutex_lock(&e->mutex);
+    for (uint32_t i = 0; i < n; i++) s[i]->driven = until == 0;
+    ponder_status st = wait_any(e, s, n, until, cancel, err);
+    pthread_mutex_unlock(&e->mutex);
+    return st;
+}
+
+void pn_engine_nudge(pn_engine *e) { atomic_store(&e->rest, true); }
 
 void pn_sequence_submit(pn_sequence *s)
 {

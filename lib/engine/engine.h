@@ -58,6 +58,7 @@ uint32_t pn_sequence_count(const pn_sequence *s);     /* tokens it holds */
 uint32_t pn_sequence_computed(const pn_sequence *s);  /* of them, how many the store has */
 const int32_t *pn_sequence_ids(const pn_sequence *s);
 uint64_t pn_sequence_bytes(const pn_sequence *s);
+uint64_t pn_sequence_kv_bytes(const pn_sequence *s, bool own); /* of the pages it has; own: those that no other has */
 ponder_status pn_sequence_append(pn_sequence *s, const int32_t *ids, size_t n, ponder_error *err); /* PONDER_E_CONTEXT */
 /* Rows of a tower ([n][width], before the decoder's own norm of its input). Shared by count; immutable once appended. */
 typedef struct pn_rows {
@@ -97,6 +98,14 @@ ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *
 
 /* Asks for the same without waiting: whoever leads next takes it along. A later advance collects it. */
 void pn_sequence_submit(pn_sequence *s);
+
+/* One caller and many sequences: pn_sequence_advance(s, PN_POLL) submits and never computes (PONDER_MORE until it is done);
+ * then pn_engine_advance_any leads until at least one of the submitted ones is done, or as pn_sequence_advance. `cancel`
+ * set: PONDER_E_CANCELLED, nothing is withdrawn. */
+#define PN_POLL 2 /* as a time: long past, and not the 1 that asks for the least slice */
+ponder_status pn_engine_advance_any(pn_engine *e, pn_sequence *const *s, uint32_t n, uint64_t until, const _Atomic bool *cancel, ponder_error *err);
+void pn_engine_nudge(pn_engine *e); /* after `cancel` was set: it is looked at after the next tile. Any thread, a signal handler too */
+bool pn_sequence_submitted(const pn_sequence *s); /* of its own caller's: it was asked for and not collected */
 
 /* The same, filling for each token not computed yet: logits [n][vocab] and/or hidden [n][width] after `layer` (layers:
  * after the final norm). */

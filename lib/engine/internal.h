@@ -46,6 +46,7 @@ struct pn_sequence {
     /* what its caller waits for */
     bool waiting, in_step, done;
     bool hot, late;           /* its caller is expected back soon; it was waited for in vain the last time */
+    bool driven;              /* by pn_engine_advance_any, whose caller comes back at once */
     pn_caller *caller;        /* who is to be woken when it is done */
     pn_outputs outputs;       /* logits or hidden set: for every token; advanced as they are filled */
     bool every;

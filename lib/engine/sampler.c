@@ -203,17 +203,29 @@ static int32_t best_allowed(const float *x, uint32_t n, const uint32_t *allowed)
     return best;
 }
 
+/* Of the best of x, which holds logits; x is used up. */
+static float best_logprob(pn_sampler *s, float *x, int32_t best)
+{
+    float sum;
+    s->k->exp_sum(x, x, x[best], s->vocab, &sum);
+    return (float)-log(sum);
+}
+
 int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits, const int32_t *ids, uint32_t n,
                         const pn_bias *bias, uint32_t n_bias, const uint32_t *allowed, uint32_t position)
 {
     float *x = s->work, sum;
+    s->logprob = 0;
     memcpy(x, logits, s->vocab * sizeof *x);
     for (uint32_t i = 0; i < n_bias; i++) x[bias[i].token] += bias[i].bias;
     penalise(s, o, ids, n);
     if (allowed) forbid_others(x, s->vocab, allowed);
     int32_t best = arg_max(x, s->vocab);
     if (allowed && !(x[best] > -INFINITY)) return best_allowed(logits, s->vocab, allowed);
-    if (o->temperature == 0 || !(x[best] > -INFINITY)) return best;
+    if (o->temperature == 0 || !(x[best] > -INFINITY)) {
+        if (s->want_logprob && isfinite(x[best])) s->logprob = best_logprob(s, x, best);
+        return best;
+    }
     s->k->scale(x, (float)(1 / o->temperature), s->vocab);
     if (!isfinite(x[best])) return best;
     double u = uniform(o->seed, position);
@@ -229,7 +241,9 @@ int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits
         if (!kept) kept = above(x, s->vocab, (float)o->min_p, s->candidate);
         else while (kept > 1 && x[s->candidate[kept - 1]] < (float)o->min_p) kept--;
     }
-    return kept ? draw(x, s->candidate, kept, u) : draw_all(x, s->vocab, u);
+    int32_t token = kept ? draw(x, s->candidate, kept, u) : draw_all(x, s->vocab, u);
+    s->logprob = (float)log((double)x[token] / (double)sum);
+    return token;
 }
 
 /* ---- log-probabilities ------------------------------------------------------------------------- */

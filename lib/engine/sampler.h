@@ -24,6 +24,8 @@ typedef struct pn_sampler {
     float *work;              /* [vocab] */
     int32_t *candidate;       /* [vocab] */
     uint16_t *seen;           /* [vocab], all zero between calls */
+    bool want_logprob;
+    float logprob;            /* of the token picked, when wanted: under bias, penalties, mask and temperature, before any cut */
 } pn_sampler;
 
 ponder_status pn_sampler_init(pn_sampler *s, const pn_kernels *k, uint32_t vocab, const ponder_alloc *a, ponder_error *err);

@@ -330,6 +330,19 @@ uint64_t pn_sequence_bytes(const pn_sequence *s)
     return bytes;
 }
 
+uint64_t pn_sequence_kv_bytes(const pn_sequence *s, bool own)
+{
+    uint64_t bytes = 0;
+    lock(s->e);
+    for (int g = 0; g < PN_GROUPS; g++)
+        for (uint32_t i = 0; i < s->slots; i++) {
+            const pn_page *p = s->table[g].page[i];
+            if (p && (!own || p->refs == 1)) bytes += s->e->pool[g].page_bytes;
+        }
+    unlock(s->e);
+    return bytes;
+}
+
 ponder_status pn_sequence_append(pn_sequence *s, const int32_t *ids, size_t n, ponder_error *err)
 {
     if (n > s->limit - s->n)
@@ -446,6 +459,8 @@ void pn_sequence_return(pn_sequence *s)
     swap_logits(s);
     s->logits_valid = true;
 }
+
+bool pn_sequence_submitted(const pn_sequence *s) { return s->waiting; }
 
 void pn_sequence_cancel(pn_sequence *s)
 {

@@ -66,6 +66,25 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_THINK_OPEN, "think_open", "", 1, "marker that opens a thought, where the model has none"),
     STR(PONDER_P_THINK_CLOSE, "think_close", "", 1, "marker that closes it"),
     I64(PONDER_P_THINK_START, "think_start", 0, 0, 1, 1, "open a thought at the turn's beginning"),
+    I64(PONDER_P_AGENTS, "agents", 8, 1, 1024, 0, "how many agents work on the problem"),
+    I64(PONDER_P_AT_ONCE, "at_once", 0, 0, 1024, 0, "how many of them run at the same time; 0: all"),
+    STR(PONDER_P_SYNTHESIS, "synthesis", "vote", 0, "how one answer comes of many: vote, confidence, written"),
+    F64(PONDER_P_QUORUM, "quorum", 1, 0, 1, 0, "stop when this share of the agents is done"),
+    F64(PONDER_P_DECIDE, "decide", 1, 0, 1, 0, "stop when the vote is decided; 1: for certain, below: with this probability; 0: off"),
+    F64(PONDER_P_DROP, "drop", 0, 0, 1, 0, "drop agents under this quantile of the first finishers' confidence; 0: off"),
+    I64(PONDER_P_WARM_UP, "warm_up", 0, 0, 1024, 0, "first finishers that make the quantile; 0: a quarter of the agents"),
+    I64(PONDER_P_DEADLINE_MS, "deadline_ms", 0, 0, INT64_C(1) << 40, 0, "milliseconds after which finished agents are all there is; 0: none"),
+    I64(PONDER_P_ROUNDS, "rounds", 1, 1, 64, 0, "rounds; from the second on agents see results of the one before"),
+    I64(PONDER_P_PEERS, "peers", 4, 1, 1024, 0, "how many results they see"),
+    STR(PONDER_P_ANSWER_FORM, "answer_form", "", 0, "what answers are compared as: number, choice, json, text; \"\": as they look"),
+    STR(PONDER_P_ROLE, "role", "", 0, "adds a role's text; \"\" forgets all"),
+    STR(PONDER_P_PEERS_TEXT, "peers_text", "", 0, "stands before the results a later round is shown"),
+    STR(PONDER_P_WRITER_TEXT, "writer_text", "", 0, "stands behind the results the written synthesis is shown"),
+    I64(PONDER_P_CONFIDENCE_WINDOW, "confidence_window", 64, 1, 1 << 16, 0, "tokens over which confidence is averaged"),
+    I64(PONDER_P_AGENT_TOKENS, "agent_tokens", 0, 0, INT64_MAX, 1, "tokens all agents of a session generate together; 0: no limit"),
+    I64(PONDER_P_SUBAGENTS, "subagents", 0, 0, 1, 1, "offer the model the tools subagents.*"),
+    I64(PONDER_P_AGENT_LIMIT, "agent_limit", 16, 1, 1024, 1, "most agents the model may have at a time"),
+    I64(PONDER_P_AGENT_DEPTH, "agent_depth", 1, 1, 16, 1, "1: its agents have none themselves"),
     STR(PONDER_P_REMOTE_KEY, "remote_key", "", 0, "key that servers ask for; never logged"),
     STR(PONDER_P_REMOTE_MODEL, "remote_model", "", 0, "name of the model at the servers; \"\": their first"),
     I64(PONDER_P_REMOTE_RETRIES, "remote_retries", 3, 0, 1000, 0, "how often a request is sent again"),
@@ -134,4 +153,45 @@ ponder_status pn_strings_copy(pn_strings *to, const pn_strings *from, const pond
     pn_strings_forget(to, a);
     for (uint32_t i = 0; i < from->n && st == PONDER_OK; i++) st = pn_strings_add(to, "", from->s[i].p, a, err);
     return st;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------- */
+
+static const ponder_alloc *allocator(const ponder_config *c) { return c->alloc.alloc ? &c->alloc : NULL; }
+
+ponder_status pn_config_copy(ponder_config **out, const ponder_config *from, ponder_error *err)
+{
+    const ponder_alloc *a = allocator(from);
+    ponder_config *c = *out = pn_alloc(a, sizeof *c);
+    if (!c) return pn_nomem(err, sizeof *c);
+    *c = *from;
+    c->stop.n = c->more.n = c->role.n = 0;
+    bool ok = true;
+    for (int i = 0; i < PN_PARAMS; i++) {
+        if (pn_params[i].type != PONDER_TYPE_STR || !from->value[i].str) continue;
+        const size_t n = strlen(from->value[i].str) + 1;
+        c->value[i].str = ok ? pn_alloc(a, n) : NULL;
+        ok = c->value[i].str != NULL;
+        if (ok) memcpy(c->value[i].str, from->value[i].str, n);
+    }
+    ok = ok && pn_strings_copy(&c->stop, &from->stop, a, err) == PONDER_OK && pn_strings_copy(&c->more, &from->more, a, err) == PONDER_OK &&
+         pn_strings_copy(&c->role, &from->role, a, err) == PONDER_OK;
+    if (ok) return PONDER_OK;
+    pn_config_free(c);
+    *out = NULL;
+    return pn_nomem(err, sizeof *c);
+}
+
+void pn_config_free(ponder_config *c)
+{
+    if (!c) return;
+    const ponder_alloc a = c->alloc, *own = a.alloc ? &a : NULL;
+    pn_strings_forget(&c->stop, own);
+    pn_strings_forget(&c->more, own);
+    pn_strings_forget(&c->role, own);
+    const int key = pn_param_index(PONDER_P_REMOTE_KEY);
+    if (c->value[key].str) explicit_bzero(c->value[key].str, strlen(c->value[key].str) + 1);
+    for (int i = 0; i < PN_PARAMS; i++)
+        if (pn_params[i].type == PONDER_TYPE_STR && c->value[i].str) pn_free(own, c->value[i].str, strlen(c->value[i].str) + 1);
+    pn_free(own, c, sizeof *c);
 }

@@ -108,6 +108,7 @@ static ponder_status put_message(ponder_session *s, const char *role, pn_str nam
         return st;
     }
     s->pending[s->n_pending++] = *m;
+    s->asked = strcmp(role, "system") != 0;
     *m = (pn_pending){0};
     return PONDER_OK;
 }
@@ -117,6 +118,7 @@ ponder_status pn_session_add(ponder_session *s, const char *role, const char *te
     ponder_status st = pn_session_needs(s, true);
     if (st == PONDER_OK && s->listening) {
         if (strcmp(role, "user") != 0) return pn_fail(&s->err, PONDER_E_STATE, "a sound is being listened to: its message is the user's");
+        s->asked = true;
         return pn_session_end_listening(s, text, n);
     }
     return st == PONDER_OK ? put_message(s, role, (pn_str){0}, text, n) : st;

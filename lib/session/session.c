@@ -27,6 +27,10 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
     s->ignore_eos = pn_config_i64(c, PONDER_P_IGNORE_EOS) != 0;
     s->strict_tools = pn_config_i64(c, PONDER_P_STRICT_TOOLS) != 0;
     s->look_closer = pn_config_i64(c, PONDER_P_LOOK_CLOSER) != 0;
+    s->subagents = pn_config_i64(c, PONDER_P_SUBAGENTS) != 0;
+    s->agent_limit = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_LIMIT);
+    s->agent_depth = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_DEPTH);
+    s->agent_tokens = (uint64_t)pn_config_i64(c, PONDER_P_AGENT_TOKENS);
     memcpy(s->effort, effort, strlen(effort) + 1);
     static const pn_strings none = {.n = 0};
     return pn_strings_copy(&s->stop, c ? &c->stop : &none, s->a, &s->err);
@@ -67,6 +71,7 @@ static ponder_status new_session(ponder_session **out, ponder_model *m, ponder_e
     if (!s) return pn_nomem(err, sizeof *s);
     s->a = a;
     s->pid = getpid();
+    atomic_store(&s->holders, 1);
     s->model = pn_model_hold(m);
     pn_buf_init(&s->held, a);
     pn_buf_init(&s->shown, a);
@@ -125,11 +130,20 @@ static void take_settings(ponder_session *c, const ponder_session *s)
     c->ignore_eos = s->ignore_eos;
     c->strict_tools = s->strict_tools;
     c->look_closer = s->look_closer;
+    c->subagents = s->subagents;
+    c->agent_limit = s->agent_limit;
+    c->agent_depth = s->agent_depth;
+    c->agent_tokens = s->agent_tokens;
     c->grammar = s->grammar ? pn_grammar_ref(s->grammar) : NULL;
     memcpy(c->effort, s->effort, sizeof c->effort);
 }
 
 ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const ponder_config *config)
+{
+    return pn_session_fork_sized(out, s, config, 0);
+}
+
+ponder_status pn_session_fork_sized(ponder_session **out, ponder_session *s, const ponder_config *config, uint32_t tokens)
 {
     ponder_session *c = NULL;
     ponder_status st = new_session(&c, s->model, &s->err);
@@ -144,7 +158,7 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
         st = pn_distant_copy(c, s);
         if (st == PONDER_OK && !config) st = pn_distant_copy_binding(c, s);
     } else if (st == PONDER_OK) {
-        int64_t want = config ? pn_config_i64(config, PONDER_P_CONTEXT) : 0;
+        int64_t want = tokens ? tokens : config ? pn_config_i64(config, PONDER_P_CONTEXT) : 0;
         st = pn_sequence_fork(&c->seq, s->seq, want ? (uint32_t)want : pn_sequence_limit(s->seq), &s->err);
     }
     for (uint32_t i = 0; i < s->n_bias && st == PONDER_OK; i++) st = pn_session_bias(c, s->bias[i].token, s->bias[i].bias);
@@ -160,6 +174,7 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
     c->tools = pn_tools_hold(s->tools);
     c->calls = s->calls;
     c->unprompted = s->unprompted;
+    c->asked = s->asked;
     c->open_turn = s->open_turn;
     c->ended = s->ended;
     c->turn_at = s->turn_at;
@@ -170,9 +185,16 @@ ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const pon
     return PONDER_OK;
 }
 
+ponder_session *pn_session_hold(ponder_session *s)
+{
+    atomic_fetch_add(&s->holders, 1);
+    return s;
+}
+
 void pn_session_free(ponder_session *s)
 {
-    if (!s) return;
+    if (!s || atomic_fetch_sub(&s->holders, 1) > 1) return;
+    if (s->agents) s->agents->release(s->agents);
     pn_distant_free(s);
     pn_sequence_free(s->seq);
     pn_sampler_free(&s->sampler);

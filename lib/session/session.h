@@ -37,7 +37,7 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 69, PN_STRINGS = 16 };
+enum { PN_PARAMS = 88, PN_STRINGS = 16 };
 #define PN_MOST_MS (INT64_C(1) << 40)
 
 /* What a parameter adds to, each time it is set. */
@@ -59,7 +59,7 @@ typedef union pn_setting {
 struct ponder_config {
     ponder_alloc alloc;
     pn_setting value[PN_PARAMS];
-    pn_strings stop, more;    /* more: words that keep a thought going */
+    pn_strings stop, more, role; /* more: words that keep a thought going */
     ponder_runner runner;
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -73,6 +73,8 @@ int pn_param_index(ponder_param id);                            /* -1: none */
 int64_t pn_config_i64(const ponder_config *c, ponder_param id); /* c NULL: the default */
 double pn_config_f64(const ponder_config *c, ponder_param id);
 const char *pn_config_str(const ponder_config *c, ponder_param id);
+ponder_status pn_config_copy(ponder_config **out, const ponder_config *from, ponder_error *err);
+void pn_config_free(ponder_config *c);
 
 typedef struct pn_core pn_core;
 
@@ -246,9 +248,15 @@ typedef struct pn_thinking {
 
 typedef enum pn_phase { PN_IDLE, PN_PREPARE, PN_TURN, PN_FLUSH, PN_DONE } pn_phase;
 
+/* What a room above keeps with a session. */
+typedef struct pn_attached {
+    void (*release)(struct pn_attached *a);
+} pn_attached;
+
 struct ponder_session {
     pid_t pid;
     _Atomic bool busy;
+    _Atomic uint32_t holders; /* the host, and a contemplation */
     const ponder_alloc *a;
     ponder_model *model;
     pn_sequence *seq;         /* NULL: of a remote model */
@@ -258,13 +266,17 @@ struct ponder_session {
     pn_sampling sampling;
     uint64_t max_tokens;
     int64_t logprobs;
-    bool ignore_eos, strict_tools, look_closer;
+    bool ignore_eos, strict_tools, look_closer, subagents;
+    uint32_t agent_limit, agent_depth;
+    uint64_t agent_tokens;
     char effort[24];
     pn_template template;
     pn_strings stop;
     pn_bias *bias;
     uint32_t n_bias;
     pn_grammar *grammar;      /* binds the answer; NULL: none */
+    pn_attached *agents;      /* its group */
+    uint32_t depth;           /* of agents above it */
     /* the conversation */
     pn_pending *pending;
     size_t n_pending, cap_pending;
@@ -275,6 +287,7 @@ struct ponder_session {
     pn_image **gallery;       /* pictures of the conversation in order, for image.zoom */
     uint32_t n_gallery, cap_gallery;
     uint64_t calls;           /* of the model, so far */
+    bool asked;               /* the last message was no system's */
     bool unprompted;          /* messages were rendered and the model not asked to speak yet */
     bool open_turn;           /* the last thing is a turn of the model's, perhaps without its end token */
     bool ended;               /* ... and the model itself ended it */
@@ -305,7 +318,10 @@ struct ponder_session {
 
 ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder_config *c, ponder_error *err);
 ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const ponder_config *c);
+/* The same with room for `tokens` whatever the config says; 0: as it says. */
+ponder_status pn_session_fork_sized(ponder_session **out, ponder_session *s, const ponder_config *c, uint32_t tokens);
 void pn_session_free(ponder_session *s);
+ponder_session *pn_session_hold(ponder_session *s); /* one more pn_session_free is needed */
 ponder_status pn_session_configure(ponder_session *s, const ponder_config *c);
 ponder_status pn_session_bias(ponder_session *s, int32_t token, float bias);
 ponder_status pn_session_add(ponder_session *s, const char *role, const char *text, size_t n);
@@ -318,6 +334,10 @@ void pn_session_forget_pending(ponder_session *s);
 ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *event);
 /* A turn under way is given up; its tokens stay. */
 void pn_session_drop_turn(ponder_session *s);
+/* The turn under way ends here, as if the model had stopped: its last events follow. */
+void pn_session_end_turn(ponder_session *s, int32_t end);
+/* Whether the model is to speak: something was added that it has not answered, or its turn was cut. */
+bool pn_session_waits(const ponder_session *s);
 
 ponder_status pn_session_eval(ponder_session *s, const int32_t *ids, size_t n, const ponder_eval *eval);
 ponder_status pn_session_score(ponder_session *s, const int32_t *ids, size_t n, float *logprobs);

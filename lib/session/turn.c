@@ -1,6 +1,8 @@
 /* A turn: encode, compute, sample, parse, report; one event at a time, so that a callback, a frame loop and a binding share it. */
 #include "session/session.h"
 
+#include <math.h>
+
 /* ---- the parser --------------------------------------------------------------------------------------- */
 
 void pn_session_forget_parser(ponder_session *s)
@@ -302,6 +304,7 @@ static void note_probabilities(ponder_session *s, const float *logits, int32_t t
 static ponder_status take_ours(ponder_session *s, int32_t token)
 {
     s->logprob = 0;
+    s->sampler.logprob = NAN;
     s->n_top = 0;
     return take_token(s, token, true);
 }
@@ -434,7 +437,7 @@ static ponder_status proceed(ponder_session *s, uint64_t until, ponder_event *ev
 
 static ponder_status next_event(ponder_session *s, uint64_t until, ponder_event *event)
 {
-    *event = (ponder_event){.size = sizeof *event, .token = -1, .text = ""};
+    *event = (ponder_event){.size = sizeof *event, .token = -1, .text = "", .agent = -1};
     s->shown.n = 0; /* told by the event before */
     ponder_status st = s->phase == PN_IDLE ? begin(s) : PONDER_OK;
     const uint64_t stop = pn_session_until(s, until);
@@ -463,6 +466,19 @@ ponder_status pn_session_next(ponder_session *s, uint64_t until, ponder_event *e
     ponder_status st = next_event(s, until, event);
     pn_session_leave(s);
     return st;
+}
+
+void pn_session_end_turn(ponder_session *s, int32_t end)
+{
+    if (s->phase == PN_PREPARE || s->phase == PN_TURN) finish(s, end);
+}
+
+bool pn_session_waits(const ponder_session *s)
+{
+    if (s->phase != PN_IDLE) return true;
+    if (s->n_pending > 0 || s->unprompted) return s->asked;
+    if (s->distant) return s->open_turn && !s->ended;
+    return !(s->open_turn && s->ended) && pn_sequence_count(s->seq) > 0;
 }
 
 void pn_session_drop_turn(ponder_session *s)

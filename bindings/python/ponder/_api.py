@@ -83,6 +83,25 @@ P_THINK_PROBE_SHARE = 416  # f64*: most tokens that probes compute, as a share o
 P_THINK_OPEN = 417  # str*: marker that opens a thought, where the model has none of its own
 P_THINK_CLOSE = 418  # str*: marker that closes it
 P_THINK_START = 419  # i64*: 1 opens a thought at the turn's beginning
+P_AGENTS = 500  # i64: how many agents work on the problem
+P_AT_ONCE = 501  # i64: how many of them run at the same time, then the next ones unless it is decided; 0: all
+P_SYNTHESIS = 502  # str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)
+P_QUORUM = 503  # f64: stop when this share of the agents is done; 1: all
+P_DECIDE = 504  # f64: stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off
+P_DROP = 505  # f64: drop agents whose confidence falls under this quantile of the first finishers'; 0: off
+P_WARM_UP = 506  # i64: how many first finishers make that quantile; 0: a quarter of the agents, at least 2
+P_DEADLINE_MS = 507  # i64: milliseconds after which the finished agents' answers are all there is; 0: none
+P_ROUNDS = 508  # i64: rounds; from the second on each agent is shown some results of the round before
+P_PEERS = 509  # i64: how many of them
+P_ANSWER_FORM = 510  # str: what answers are compared as: "number", "choice", "json", "text"; "": as what they look like
+P_ROLE = 511  # str: adds a role's text; agents take them in turn; "" forgets all. Of an agent: the first is its role
+P_PEERS_TEXT = 512  # str: what stands before the results that a later round is shown; "": English
+P_WRITER_TEXT = 513  # str: what stands behind the results that the written synthesis is shown; "": English
+P_CONFIDENCE_WINDOW = 514  # i64: tokens over which confidence is averaged
+P_AGENT_TOKENS = 520  # i64*: tokens that all agents of a session (or of a contemplation) generate together; 0: no limit
+P_SUBAGENTS = 521  # i64*: 1 offers the model the tools subagents.*, which ponder_session_run answers itself
+P_AGENT_LIMIT = 522  # i64*: most agents that the model may have at a time
+P_AGENT_DEPTH = 523  # i64*: 1: its agents have none themselves; 2: they may, and so on
 P_REMOTE_KEY = 600  # str: sent as "Authorization: Bearer ..."; in no log line and no error text
 P_REMOTE_MODEL = 601  # str: the model's name at the servers; "": the first that they list
 P_REMOTE_RETRIES = 602  # i64: how often a request is sent again after a failure, beside once for each further server
@@ -148,7 +167,8 @@ END_STOP = 3  # a stop string
 END_CONTEXT = 4  # the context is full
 END_CANCELLED = 5  # ponder_session_cancel, or the callback returned non-zero
 END_FAILED = 6  # an error; the text says which
-END_TIME = 7  # PONDER_P_TURN_MS
+END_TIME = 7  # PONDER_P_TURN_MS, PONDER_P_DEADLINE_MS
+END_BUDGET = 8  # the tokens that agents share are used up
 
 THOUGHT_NONE = 0  # there was none
 THOUGHT_NATURAL = 1  # the model ended it
@@ -158,6 +178,22 @@ THOUGHT_TIME = 4  # cut at a limit of time
 THOUGHT_CONFIDENT = 5  # left early: the answer was certain
 THOUGHT_CALLER = 6  # ponder_session_close_thought
 THOUGHT_OPEN = 7  # not closed: the turn was cancelled, failed, or its context or time ended
+
+AGENT_IDLE = 0  # nothing to do: ponder_agent_send
+AGENT_RUNNING = 1  # advances inside ponder_agent_wait of any of its group
+AGENT_CALLS = 2  # its turn ended in tool calls: add results to ponder_agent_session, then ponder_agent_send(a, NULL, 0)
+AGENT_DONE = 3  # its turn is over; ponder_agent_send begins another
+AGENT_FAILED = 4  # ponder_agent_error says why
+AGENT_CANCELLED = 5
+
+DECIDED_NONE = 0  # still running, or it failed
+DECIDED_ALL = 1  # every agent finished
+DECIDED_QUORUM = 2
+DECIDED_VOTE = 3  # PONDER_P_DECIDE
+DECIDED_DROP = 4  # those that were left had been dropped
+DECIDED_DEADLINE = 5
+DECIDED_TOKENS = 6  # PONDER_P_AGENT_TOKENS were used up
+DECIDED_CANCELLED = 7
 
 STATUS_NAMES = {
     0: "PONDER_OK",
@@ -206,6 +242,14 @@ class ponder_sound(Structure):
 
 
 class ponder_session(Structure):
+    pass
+
+
+class ponder_agent(Structure):
+    pass
+
+
+class ponder_contemplation(Structure):
     pass
 
 
@@ -335,6 +379,8 @@ class ponder_event(Structure):
         ("thought_tokens", c_uint64),
         ("calls", c_uint64),
         ("message", c_uint64),
+        ("agent", c_int32),
+        ("announced", c_int32),
     ]
 
 
@@ -362,6 +408,52 @@ class ponder_eval(Structure):
     ]
 
 
+class ponder_agent_info(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_int32),
+        ("end", c_int32),
+        ("number", c_int32),
+        ("failure", c_int32),
+        ("round", c_int32),
+        ("dropped", c_int32),
+        ("tokens", c_uint64),
+        ("thought_tokens", c_uint64),
+        ("calls", c_uint64),
+        ("prompt_tokens", c_uint64),
+        ("shared_tokens", c_uint64),
+        ("us", c_uint64),
+        ("confidence", c_double),
+        ("lowest", c_double),
+    ]
+
+
+class ponder_contemplation_info(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("decided_by", c_int32),
+        ("end", c_int32),
+        ("agents", c_uint32),
+        ("finished", c_uint32),
+        ("dropped", c_uint32),
+        ("round", c_int32),
+        ("votes", c_uint32),
+        ("voters", c_uint32),
+        ("writer", c_int32),
+        ("fallback", c_int32),
+        ("us", c_uint64),
+        ("tokens", c_uint64),
+        ("thought_tokens", c_uint64),
+        ("critical_tokens", c_uint64),
+        ("critical_us", c_uint64),
+        ("shared_tokens", c_uint64),
+        ("prompt_tokens", c_uint64),
+        ("shared_bytes", c_uint64),
+        ("own_bytes", c_uint64),
+        ("share", c_double),
+    ]
+
+
 ponder_on_event = CFUNCTYPE(c_int32, c_void_p, POINTER(ponder_event))
 ponder_on_call = CFUNCTYPE(c_int32, c_void_p, POINTER(ponder_session), POINTER(ponder_event))
 
@@ -376,9 +468,11 @@ SIZES = {
     ponder_view: 40,
     ponder_samples: 32,
     ponder_token_prob: 8,
-    ponder_event: 136,
+    ponder_event: 144,
     ponder_thought: 64,
     ponder_eval: 32,
+    ponder_agent_info: 96,
+    ponder_contemplation_info: 128,
 }
 
 # name, result, arguments
@@ -469,6 +563,24 @@ FUNCTIONS = [
     ("ponder_session_save_file", ponder_status, [POINTER(ponder_session), c_char_p]),
     ("ponder_session_load", ponder_status, [POINTER(ponder_session), c_void_p, c_size_t]),
     ("ponder_session_load_file", ponder_status, [POINTER(ponder_session), c_char_p]),
+    ("ponder_agent_spawn", ponder_status, [POINTER(POINTER(ponder_agent)), POINTER(ponder_session), POINTER(ponder_config)]),
+    ("ponder_agent_free", None, [POINTER(ponder_agent)]),
+    ("ponder_agent_error", c_char_p, [POINTER(ponder_agent)]),
+    ("ponder_agent_send", ponder_status, [POINTER(ponder_agent), c_char_p, c_size_t]),
+    ("ponder_agent_session", POINTER(ponder_session), [POINTER(ponder_agent)]),
+    ("ponder_agent_status", ponder_status, [POINTER(ponder_agent), POINTER(ponder_agent_info)]),
+    ("ponder_agent_wait", ponder_status, [POINTER(POINTER(ponder_agent)), c_size_t, c_size_t, c_uint64, ponder_on_event, c_void_p]),
+    ("ponder_agent_read", ponder_status, [POINTER(ponder_agent), c_int32, POINTER(c_char), c_size_t, POINTER(c_size_t)]),
+    ("ponder_agent_cancel", None, [POINTER(ponder_agent)]),
+    ("ponder_contemplation_new", ponder_status, [POINTER(POINTER(ponder_contemplation)), POINTER(ponder_session), POINTER(ponder_config)]),
+    ("ponder_contemplation_free", None, [POINTER(ponder_contemplation)]),
+    ("ponder_contemplation_error", c_char_p, [POINTER(ponder_contemplation)]),
+    ("ponder_contemplation_step", ponder_status, [POINTER(ponder_contemplation), c_uint64, POINTER(ponder_event)]),
+    ("ponder_contemplation_cancel", None, [POINTER(ponder_contemplation)]),
+    ("ponder_contemplation_status", ponder_status, [POINTER(ponder_contemplation), POINTER(ponder_contemplation_info)]),
+    ("ponder_contemplation_answer", ponder_status, [POINTER(ponder_contemplation), POINTER(c_char), c_size_t, POINTER(c_size_t)]),
+    ("ponder_contemplation_agent", ponder_status, [POINTER(POINTER(ponder_agent)), POINTER(ponder_contemplation), c_uint32]),
+    ("ponder_contemplate", ponder_status, [POINTER(POINTER(ponder_contemplation)), POINTER(ponder_session), POINTER(ponder_config), ponder_on_event, c_void_p]),
 ]
 
 DOCS = {
@@ -604,6 +716,41 @@ the store's type and end in a checksum. They are in the machine's byte order."""
 the store's type and end in a checksum. They are in the machine's byte order.""",
     "ponder_session_load": "Replaces the session's content. PONDER_E_MISMATCH or PONDER_E_FORMAT leave it as it was.",
     "ponder_session_load_file": "Replaces the session's content. PONDER_E_MISMATCH or PONDER_E_FORMAT leave it as it was.",
+    "ponder_agent_spawn": """Spawns an agent. What was added to the session is computed first (once for all agents), then nothing is computed again for
+any of them. `config` as in ponder_session_fork; its first PONDER_P_ROLE becomes a message: the system's in an empty
+conversation, else one more of the user's. An agent whose conversation waits for the model runs at the next
+ponder_agent_wait; otherwise it is idle. The error text is the session's. PONDER_E_NOMEM: no pages for its context;
+PONDER_E_STATE: an effort other than the session's, when that is written at the beginning of what they share.""",
+    "ponder_agent_error": 'Text of the agent\'s failure, or of the last call on it that failed; "" if none.',
+    "ponder_agent_send": """A message of the user's; the agent runs at the next wait. NULL with 0 bytes: goes on with what was added to its session.
+PONDER_E_STATE: it is running.""",
+    "ponder_agent_session": """Its session, for tools, results, pictures, tokens, while it is not running. Borrowed; NULL for an agent of a contemplation
+that is over.""",
+    "ponder_agent_status": """Its session, for tools, results, pictures, tokens, while it is not running. Borrowed; NULL for an agent of a contemplation
+that is over.""",
+    "ponder_agent_wait": """Drives the group until at least `least` of these agents (0: all of them) are not running, for about max_us microseconds
+(as ponder_session_step; UINT64_MAX: without limit): then PONDER_MORE. All agents must be of one group. Events of all running
+agents go to on_event (may be NULL), with `agent` set; non-zero from it cancels that agent. PONDER_E_BUSY: another thread
+is in a call on the group.""",
+    "ponder_agent_read": """What it wrote in its last turn: `kind` is PONDER_EVENT_THOUGHT, _COMMENTARY, _ANSWER, or _TOOL_CALL for a JSON list of
+{"name", "arguments"}. cap and *n in bytes.""",
+    "ponder_agent_cancel": 'Ends its turn soon; the others of a step that is given up for it compute the same again. Any thread, while the agent lives.',
+    "ponder_contemplation_new": """Checks what is asked and begins it; nothing is computed yet. `config` (may be NULL) gives the agents' settings as in
+ponder_session_fork, and those of the contemplation; agent i has the seed PONDER_P_SEED + i. Until it is freed the session answers
+PONDER_E_BUSY, and ponder_session_cancel on it cancels the contemplation. The error text is the session's.
+PONDER_E_ARGUMENT: two agents in a plain vote (they gain nothing over one), or agents that would all write the same
+(temperature 0 and fewer roles than agents); PONDER_E_STATE: nothing was asked.""",
+    "ponder_contemplation_error": 'Also in the middle: the session is as it was before, but for what was computed of it.',
+    "ponder_contemplation_step": """Works for about max_us microseconds (as ponder_session_step), then PONDER_MORE, or PONDER_OK with the next event: of an
+agent (`agent` >= 0; its DONE too), or of the whole (`agent` -1): one ANSWER with the whole answer, then DONE. After DONE:
+PONDER_E_STATE. A tool call may be answered on ponder_agent_session of its agent before the next step; one that is not gets an
+empty result. Failures are of the whole: an agent that fails is out of the vote.""",
+    "ponder_contemplation_cancel": 'Any thread, while it lives. The session gets no answer.',
+    "ponder_contemplation_status": 'Any thread, while it lives. The session gets no answer.',
+    "ponder_contemplation_answer": 'The answer: text as the agent (or the writer) wrote it. Empty until the end, or without one.',
+    "ponder_contemplation_agent": 'Agent `number`, 0..info.agents-1: for ponder_agent_status, _read, _cancel. Borrowed.',
+    "ponder_contemplate": """All of it at once. Non-zero from on_event (may be NULL) cancels. `out` may be NULL; else it receives the finished contemplation,
+to be freed, also after a failure if it got that far.""",
 }
 
 # name, id, type
@@ -665,6 +812,25 @@ PARAMS = [
     ("think_open", 417, TYPE_STR),
     ("think_close", 418, TYPE_STR),
     ("think_start", 419, TYPE_I64),
+    ("agents", 500, TYPE_I64),
+    ("at_once", 501, TYPE_I64),
+    ("synthesis", 502, TYPE_STR),
+    ("quorum", 503, TYPE_F64),
+    ("decide", 504, TYPE_F64),
+    ("drop", 505, TYPE_F64),
+    ("warm_up", 506, TYPE_I64),
+    ("deadline_ms", 507, TYPE_I64),
+    ("rounds", 508, TYPE_I64),
+    ("peers", 509, TYPE_I64),
+    ("answer_form", 510, TYPE_STR),
+    ("role", 511, TYPE_STR),
+    ("peers_text", 512, TYPE_STR),
+    ("writer_text", 513, TYPE_STR),
+    ("confidence_window", 514, TYPE_I64),
+    ("agent_tokens", 520, TYPE_I64),
+    ("subagents", 521, TYPE_I64),
+    ("agent_limit", 522, TYPE_I64),
+    ("agent_depth", 523, TYPE_I64),
     ("remote_key", 600, TYPE_STR),
     ("remote_model", 601, TYPE_STR),
     ("remote_retries", 602, TYPE_I64),
@@ -910,6 +1076,82 @@ class ConfigSetters:
     def set_think_start(self, value: int):
         """1 opens a thought at the turn's beginning. May change later (Session.configure)."""
         return self._i64(P_THINK_START, value)
+
+    def set_agents(self, value: int):
+        """How many agents work on the problem."""
+        return self._i64(P_AGENTS, value)
+
+    def set_at_once(self, value: int):
+        """How many of them run at the same time, then the next ones unless it is decided; 0: all."""
+        return self._i64(P_AT_ONCE, value)
+
+    def set_synthesis(self, value: str):
+        """"vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)."""
+        return self._str(P_SYNTHESIS, value)
+
+    def set_quorum(self, value: float):
+        """Stop when this share of the agents is done; 1: all."""
+        return self._f64(P_QUORUM, value)
+
+    def set_decide(self, value: float):
+        """Stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off."""
+        return self._f64(P_DECIDE, value)
+
+    def set_drop(self, value: float):
+        """Drop agents whose confidence falls under this quantile of the first finishers'; 0: off."""
+        return self._f64(P_DROP, value)
+
+    def set_warm_up(self, value: int):
+        """How many first finishers make that quantile; 0: a quarter of the agents, at least 2."""
+        return self._i64(P_WARM_UP, value)
+
+    def set_deadline_ms(self, value: int):
+        """Milliseconds after which the finished agents' answers are all there is; 0: none."""
+        return self._i64(P_DEADLINE_MS, value)
+
+    def set_rounds(self, value: int):
+        """Rounds; from the second on each agent is shown some results of the round before."""
+        return self._i64(P_ROUNDS, value)
+
+    def set_peers(self, value: int):
+        """How many of them."""
+        return self._i64(P_PEERS, value)
+
+    def set_answer_form(self, value: str):
+        """What answers are compared as: "number", "choice", "json", "text"; '' : as what they look like."""
+        return self._str(P_ANSWER_FORM, value)
+
+    def set_role(self, value: str):
+        """Adds a role's text; agents take them in turn; ''  forgets all. Of an agent: the first is its role."""
+        return self._str(P_ROLE, value)
+
+    def set_peers_text(self, value: str):
+        """What stands before the results that a later round is shown; '' : English."""
+        return self._str(P_PEERS_TEXT, value)
+
+    def set_writer_text(self, value: str):
+        """What stands behind the results that the written synthesis is shown; '' : English."""
+        return self._str(P_WRITER_TEXT, value)
+
+    def set_confidence_window(self, value: int):
+        """Tokens over which confidence is averaged."""
+        return self._i64(P_CONFIDENCE_WINDOW, value)
+
+    def set_agent_tokens(self, value: int):
+        """Tokens that all agents of a session (or of a contemplation) generate together; 0: no limit. May change later (Session.configure)."""
+        return self._i64(P_AGENT_TOKENS, value)
+
+    def set_subagents(self, value: int):
+        """1 offers the model the tools subagents.*, which ponder_session_run answers itself. May change later (Session.configure)."""
+        return self._i64(P_SUBAGENTS, value)
+
+    def set_agent_limit(self, value: int):
+        """Most agents that the model may have at a time. May change later (Session.configure)."""
+        return self._i64(P_AGENT_LIMIT, value)
+
+    def set_agent_depth(self, value: int):
+        """1: its agents have none themselves; 2: they may, and so on. May change later (Session.configure)."""
+        return self._i64(P_AGENT_DEPTH, value)
 
     def set_remote_key(self, value: str):
         """Sent as "Authorization: Bearer ..."; in no log line and no error text."""
