@@ -174,6 +174,16 @@ static void *run_member(void *arg)
     return NULL;
 }
 
+static void run_crowd(member *m, const char *model, const char *what)
+{
+    for (uint32_t i = 0; i < CROWD; i++) assert_int_equal(pthread_create(&m[i].thread, NULL, run_member, &m[i]), 0);
+    for (uint32_t i = 0; i < CROWD; i++) pthread_join(m[i].thread, NULL);
+    for (uint32_t i = 0; i < CROWD; i++) {
+        if (!m[i].ok) fail_msg("%s: sequence %u of %s differs from itself alone", model, i, what);
+        pn_sequence_free(m[i].s);
+    }
+}
+
 static void crowded(const given *g)
 {
     pn_engine_options o = default_options();
@@ -189,13 +199,34 @@ static void crowded(const given *g)
         if (i % 2) append(m[i].s, noise, PROMPT - i);
         else append(m[i].s, g->ids, PROMPT);
     }
-    for (uint32_t i = 0; i < CROWD; i++) assert_int_equal(pthread_create(&m[i].thread, NULL, run_member, &m[i]), 0);
-    for (uint32_t i = 0; i < CROWD; i++) pthread_join(m[i].thread, NULL);
-    for (uint32_t i = 0; i < CROWD; i++) {
-        if (!m[i].ok) fail_msg("%s: sequence %u of a batch differs from itself alone", g->model, i);
-        pn_sequence_free(m[i].s);
-    }
+    run_crowd(m, g->model, "a batch");
     rig_free(&r);
+}
+
+/* Sixteen that share the pages of one prefix: every other one goes another way after it. */
+static void branched(const given *g)
+{
+    static const uint32_t points[] = {20, 64, PROMPT - 1};
+    for (size_t k = 0; k < PN_COUNT(points); k++) {
+        pn_engine_options o = default_options();
+        o.kv = g->kv;
+        o.threads = 2;
+        rig r = rig_new(g->model, &o);
+        member m[CROWD];
+        int32_t noise[PROMPT];
+        pn_sequence *parent = sequence(&r, 256);
+        append(parent, g->ids, points[k]);
+        advance(parent);
+        for (uint32_t i = 0; i < CROWD; i++) {
+            m[i] = (member){.g = g, .index = i};
+            assert_int_equal(pn_sequence_fork(&m[i].s, parent, 256, NULL), PONDER_OK);
+            make_ids(noise, PROMPT, r.vocab, 2000 + i);
+            append(m[i].s, i % 2 ? noise : g->ids + points[k], PROMPT - points[k]);
+        }
+        run_crowd(m, g->model, "forks of one prefix");
+        pn_sequence_free(parent);
+        rig_free(&r);
+    }
 }
 
 /* ---- more than one span of 512 keys, in rounds ------------------------------------------------------ */
@@ -260,13 +291,15 @@ static void same_token_by_token(void **state) { (void)state; every(token_by_toke
 static void same_sliced_at_every_tile(void **state) { (void)state; every(sliced); }
 static void same_with_other_threads(void **state) { (void)state; every(threads); }
 static void same_when_forked(void **state) { (void)state; every(forked); }
+static void same_beside_other_forks(void **state) { (void)state; every(branched); }
 static void same_in_a_batch_of_16(void **state) { (void)state; every(crowded); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_in_other_chunks), cmocka_unit_test(same_token_by_token), cmocka_unit_test(same_sliced_at_every_tile),
-        cmocka_unit_test(same_with_other_threads), cmocka_unit_test(same_when_forked), cmocka_unit_test(same_in_a_batch_of_16),
+        cmocka_unit_test(same_with_other_threads), cmocka_unit_test(same_when_forked), cmocka_unit_test(same_beside_other_forks),
+        cmocka_unit_test(same_in_a_batch_of_16),
         cmocka_unit_test(same_over_several_spans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
