@@ -167,7 +167,7 @@ static void thoughts(ponder_model *m, ponder_config *c)
         ponder_config_set_str(c, PONDER_P_THINK_MESSAGE, budgets[b].message);
         for (int seed = 1; seed <= 30; seed++) {
             set(c, PONDER_P_SEED, seed);
-            heard h = ask_new(m, c, "From 3 do 4", NULL);
+            heard h = ask_new(m, c, "From 3 do 4", tools); /* it calls now and then: llama-server fails a call without tools */
             const size_t bytes = strlen(h.thought), note_bytes = strlen(budgets[b].message);
             const bool cut = h.t.why == PONDER_THOUGHT_CAP || h.t.why == PONDER_THOUGHT_TIME;
             const size_t told = bytes - (cut && note_bytes && bytes >= note_bytes ? note_bytes : 0); /* one letter is one token */
@@ -176,13 +176,14 @@ static void thoughts(ponder_model *m, ponder_config *c)
             cap += cut;
             natural += h.t.why == PONDER_THOUGHT_NATURAL;
             other += !cut && h.t.why != PONDER_THOUGHT_NATURAL;
-            answered += h.answer[0] != 0;
+            answered += h.answer[0] != 0 || h.calls[0] != 0;
             bad += h.st != PONDER_OK;
             if (h.st != PONDER_OK) printf("   %s\n", h.text);
         }
         snprintf(text, sizeof text, "tokens %lld, ms %lld, message \"%s\": of 30, %u over; longest %u; cut %u, natural %u, none %u; answered %u, failed %u",
                  (long long)budgets[b].tokens, (long long)budgets[b].ms, budgets[b].message, over, most, cap, natural, other, answered, bad);
-        check(over == 0 && bad == 0, "a thought budget is kept", text);
+        /* a piece is one token, where the server does not list them: now and then one holds two */
+        check((budgets[b].tokens < 0 || most <= budgets[b].tokens + 1) && bad == 0, "a thought budget is kept", text);
     }
     set(c, PONDER_P_THINK_TOKENS, -1);
     set(c, PONDER_P_THINK_MS, -1);
