@@ -160,6 +160,10 @@ static ponder_status keep(ponder_agent *a, const ponder_event *e)
     static const int where[] = {[PONDER_EVENT_THOUGHT] = PN_TEXT_THOUGHT, [PONDER_EVENT_COMMENTARY] = PN_TEXT_COMMENTARY,
                                 [PONDER_EVENT_ANSWER] = PN_TEXT_ANSWER, [PONDER_EVENT_TOOL_CALL] = PN_TEXT_CALLS,
                                 [PONDER_EVENT_RAW] = PN_TEXT_ANSWER};
+    if (e->kind == PONDER_EVENT_RESTART) { /* a server's stream broke: the turn begins again */
+        for (int i = 0; i < PN_TEXTS; i++) a->text[i].n = 0;
+        return PONDER_OK;
+    }
     pn_buf *b = &a->text[where[e->kind]];
     if (e->kind == PONDER_EVENT_TOOL_CALL) put_call(b, e);
     else if (e->kind != PONDER_EVENT_RAW) pn_buf_put(b, e->text, e->text_bytes);
