@@ -94,6 +94,7 @@ static const char *end_text(int32_t end)
     case PONDER_END_LENGTH: return ", stopped at the token limit";
     case PONDER_END_STOP: return ", stopped at a stop string";
     case PONDER_END_CONTEXT: return ", the context is full";
+    case PONDER_END_TIME: return ", the time was over";
     case PONDER_END_CANCELLED: return ", cancelled";
     default: return "";
     }

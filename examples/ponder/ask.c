@@ -104,6 +104,7 @@ int command_ask(int argc, char **argv)
         {"--tools", "FILE", "JSON list of tools the model may call; its calls are printed as JSON lines, and not run", OPTION_TEXT, &a.tools, 0},
         {"--raw", NULL, "the text is the whole prompt: no chat template around it, special tokens are parsed", OPTION_FLAG, &a.raw, 0},
         OPTIONS_ANSWERING,
+        OPTIONS_BUDGET,
         {"--stop", "TEXT", "end before this text; may be given again", OPTION_PARAM, NULL, PONDER_P_STOP},
         OPTION_ANY,
         {"--no-thoughts", NULL, "do not show the private reasoning", OPTION_FLAG, &a.answer.no_thoughts, 0},

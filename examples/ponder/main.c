@@ -10,6 +10,7 @@ static const struct command {
 } commands[] = {
     {"chat", command_chat, "a conversation with a model"},
     {"ask", command_ask, "one question, one answer, for pipes too"},
+    {"contemplate", command_contemplate, "one question, many agents, one answer"},
     {"see", command_see, "a question about a picture, and the boxes of the answer drawn into it"},
     {"info", command_info, "what a model is and the memory it takes"},
     {"bench", command_bench, "how fast it runs here"},
@@ -28,7 +29,7 @@ static int print_help(void)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (!strcmp(commands[i].name, "logits"))
             puts("\nfor scripts:");
-        printf("  %-12s%s\n", commands[i].name, commands[i].help);
+        printf("  %-13s%s\n", commands[i].name, commands[i].help);
     }
     puts("\nA model is a GGUF file or a Hugging Face folder (config.json, safetensors, tokenizer.json). To begin:\n"
          "  ponder chat model.gguf\n\n"

@@ -62,6 +62,11 @@ typedef struct options {
     {"--context", "N", "tokens to make room for", OPTION_PARAM, NULL, PONDER_P_CONTEXT}, \
     {"--template", "NAME", "muse, chatml, gemma or llama3 instead of the file's own", OPTION_PARAM, NULL, PONDER_P_TEMPLATE}, \
     OPTION_PROJECTOR
+/* How much it may think, and how long a turn may take. */
+#define OPTIONS_BUDGET \
+    {"--max-thought", "N", "most tokens of thought; 0: none; -1: no limit", OPTION_PARAM, NULL, PONDER_P_THINK_TOKENS}, \
+    {"--max-ms", "N", "most milliseconds of a turn, prompt included; 0: no limit", OPTION_PARAM, NULL, PONDER_P_TURN_MS}, \
+    {"--answer-tokens", "N", "tokens that the thought leaves to the answer, in each of these limits", OPTION_PARAM, NULL, PONDER_P_ANSWER_TOKENS}
 #define OPTION_ANY {"--set", "NAME=VALUE", "any parameter of the library (`ponder info --parameters` lists them)", OPTION_SET, NULL, 0}
 
 enum { OPTIONS_GO_ON = -1 };

@@ -15,6 +15,7 @@ enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 /* One command: its own file has its options and its help. argv[0] is the command's name. */
 int command_chat(int argc, char **argv);
 int command_ask(int argc, char **argv);
+int command_contemplate(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_see(int argc, char **argv);
 int command_bench(int argc, char **argv);

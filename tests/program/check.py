@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.dom.minidom
 import zlib
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 DATA = os.environ.get("PONDER_TEST_DATA", os.path.join(TOP, "tests", "data"))
 PROGRAM = os.path.abspath(sys.argv[1])
-COMMANDS = ["chat", "ask", "see", "info", "bench", "logits", "tokenize", "detokenize", "render", "parse", "features"]
+COMMANDS = ["chat", "ask", "contemplate", "see", "info", "bench", "logits", "tokenize", "detokenize", "render", "parse", "features"]
 
 
 def run(*arguments, text=b""):
@@ -623,6 +624,40 @@ def check_ask():
     script = (question + "\n" + "/new\n" + question + "\n").encode()
     done = run("chat", folder, "--quiet", *options, text=script)
     expect(done.returncode == 0 and done.stdout.decode().count(case["expected"]) >= 2, done)
+
+
+def check_contemplate():
+    question = "Which 3 of 91462 sum to 11?"
+    with tempfile.TemporaryDirectory() as tmp:
+        report, svg = os.path.join(tmp, "r.json"), os.path.join(tmp, "r.svg")
+        options = ["-n", "6", "--effort", "high", "--temperature", "1", "--seed", "3", "--context", "512"]
+        done = run("contemplate", os.path.join(DATA, "seed0"), *options, "--report", report, "--svg", svg, *question.split())
+        expect(done.returncode == 0, done.stderr.decode())
+        answer = done.stdout.decode()
+        expect(re.fullmatch(r"[1-9]{1,3}\n", answer), "printed", repr(answer))
+        expect(done.stderr.count(b"agent ") >= 6 and b"decided by" in done.stderr, done.stderr.decode())
+        with open(report, encoding="utf-8") as f:
+            r = json.load(f)
+        expect(r["answer"] + "\n" == answer and r["ms"] > 0 and len(r["agents"]) == 6, r)
+        expect(r["decided_by"] in ("all", "decided"), r["decided_by"])
+        for a in r["agents"]:
+            expect(set(a) >= {"answer", "thought", "tokens", "ms", "confidence", "end"} and a["end"] in ("eos", "cancelled"), a)
+            expect(0 <= a["confidence"] <= 1 and a["tokens"] > 0, a)
+        votes = [a["answer"] for a in r["agents"] if a["end"] == "eos"]
+        expect(max(votes.count(v) for v in votes) == votes.count(r["answer"]), votes, r["answer"])
+        picture = xml.dom.minidom.parse(svg)
+        expect(len(picture.getElementsByTagName("rect")) > 6, "a picture without bars")
+        expect(answer.strip() in picture.documentElement.getElementsByTagName("text")[0].firstChild.data, "and without the answer")
+        # No thought, by the limit: every agent says so itself.
+        output("contemplate", os.path.join(DATA, "seed0"), *options, "--max-thought", "0", "--report", report, "--quiet", question)
+        with open(report, encoding="utf-8") as f:
+            expect(all(a["thought"] == "" for a in json.load(f)["agents"]), "thoughts beside --max-thought 0")
+        quiet = run("contemplate", os.path.join(DATA, "seed0"), *options, "--quiet", question)
+        expect(quiet.returncode == 0 and not quiet.stderr and quiet.stdout == done.stdout, quiet.stdout, quiet.stderr)
+    line = error_line(1, "contemplate", os.path.join(DATA, "seed0"), "-n", "2", "--quiet", "x")
+    expect("plain vote" in line, line)
+    line = error_line(1, "contemplate", os.path.join(DATA, "seed0"), "-n", "4", "--temperature", "0", "--quiet", "x")
+    expect("temperature" in line, line)
 
 
 class Terminal:
