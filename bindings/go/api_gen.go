@@ -32,6 +32,8 @@ type AgentState int32
 
 type DecidedBy int32
 
+type ThoughtWhy int32
+
 type PixelFormat int32
 
 type Status int32
@@ -346,21 +348,21 @@ const EndTime End = 7 // PONDER_P_TURN_MS, PONDER_P_DEADLINE_MS
 
 const EndBudget End = 8 // the tokens that agents share are used up
 
-const ThoughtNone Status = 0 // there was none
+const ThoughtNone ThoughtWhy = 0 // there was none
 
-const ThoughtNatural Status = 1 // the model ended it
+const ThoughtNatural ThoughtWhy = 1 // the model ended it
 
-const ThoughtSoft Status = 2 // closed before its limit, where the model would have liked to or a sentence ended
+const ThoughtSoft ThoughtWhy = 2 // closed before its limit, where the model would have liked to or a sentence ended
 
-const ThoughtCap Status = 3 // cut at a limit of tokens (think_tokens, max_tokens, the context, the answer's reserve)
+const ThoughtCap ThoughtWhy = 3 // cut at a limit of tokens (think_tokens, max_tokens, the context, the answer's reserve)
 
-const ThoughtTime Status = 4 // cut at a limit of time
+const ThoughtTime ThoughtWhy = 4 // cut at a limit of time
 
-const ThoughtConfident Status = 5 // left early: the answer was certain
+const ThoughtConfident ThoughtWhy = 5 // left early: the answer was certain
 
-const ThoughtCaller Status = 6 // ponder_session_close_thought
+const ThoughtCaller ThoughtWhy = 6 // ponder_session_close_thought
 
-const ThoughtOpen Status = 7 // not closed: the turn was cancelled, failed, or its context or time ended
+const ThoughtOpen ThoughtWhy = 7 // not closed: the turn was cancelled, failed, or its context or time ended
 
 const AgentIdle AgentState = 0 // nothing to do: ponder_agent_send
 
@@ -389,6 +391,57 @@ const DecidedDeadline DecidedBy = 5
 const DecidedTokens DecidedBy = 6 // PONDER_P_AGENT_TOKENS were used up
 
 const DecidedCancelled DecidedBy = 7
+
+var endNames = map[End]string{
+	EndNone: "none",
+	EndEOS: "eos",
+	EndLength: "length",
+	EndStop: "stop",
+	EndContext: "context",
+	EndCancelled: "cancelled",
+	EndFailed: "failed",
+	EndTime: "time",
+	EndBudget: "budget",
+}
+
+func (v End) String() string { return nameOf(endNames[v], int32(v)) }
+
+var agentNames = map[AgentState]string{
+	AgentIdle: "idle",
+	AgentRunning: "running",
+	AgentCalls: "calls",
+	AgentDone: "done",
+	AgentFailed: "failed",
+	AgentCancelled: "cancelled",
+}
+
+func (v AgentState) String() string { return nameOf(agentNames[v], int32(v)) }
+
+var decidedNames = map[DecidedBy]string{
+	DecidedNone: "none",
+	DecidedAll: "all",
+	DecidedQuorum: "quorum",
+	DecidedVote: "vote",
+	DecidedDrop: "drop",
+	DecidedDeadline: "deadline",
+	DecidedTokens: "tokens",
+	DecidedCancelled: "cancelled",
+}
+
+func (v DecidedBy) String() string { return nameOf(decidedNames[v], int32(v)) }
+
+var thoughtNames = map[ThoughtWhy]string{
+	ThoughtNone: "none",
+	ThoughtNatural: "natural",
+	ThoughtSoft: "soft",
+	ThoughtCap: "cap",
+	ThoughtTime: "time",
+	ThoughtConfident: "confident",
+	ThoughtCaller: "caller",
+	ThoughtOpen: "open",
+}
+
+func (v ThoughtWhy) String() string { return nameOf(thoughtNames[v], int32(v)) }
 
 // An index out of range here: the installed header is not the one that this file was made from.
 var (

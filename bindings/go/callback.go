@@ -57,3 +57,14 @@ func ponderGoCall(user unsafe.Pointer, call *C.ponder_event) C.int32_t {
 	}
 	return 0
 }
+
+// Of agents, an error of the function cancels the one whose event it was, and nobody else.
+//
+//export ponderGoAgentEvent
+func ponderGoAgentEvent(user unsafe.Pointer, event *C.ponder_event) C.int32_t {
+	t := turnOf(user)
+	if t.err == nil && t.call(t.fn, eventOf(event)) {
+		return 1
+	}
+	return 0
+}

@@ -7,8 +7,8 @@
 //		return nil
 //	})
 //
-// Every failure is an *Error with the library's status and text. A Model may be used by many goroutines; a Config and a
-// Session by one at a time, but for Session.Cancel. Close may be called in any order; what is forgotten is closed by the
+// Every failure is an *Error with the library's status and text. A Model may be used by many goroutines; a Config, a Session, a
+// Contemplation, and the agents of one session together, by one at a time, but for Cancel and CloseThought. Close may be called in any order; what is forgotten is closed by the
 // garbage collector.
 package ponder
 
@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"unsafe"
 )
 
@@ -49,6 +50,13 @@ func (s Status) Error() string { return s.String() }
 
 // String is the constant's name in C.
 func (s Status) String() string { return C.GoString(cStatusName(s)) }
+
+func nameOf(name string, number int32) string {
+	if name == "" {
+		return strconv.Itoa(int(number))
+	}
+	return name
+}
 
 // ErrClosed is the answer of every call on a handle that was closed.
 var ErrClosed = errors.New("ponder: the handle is closed")

@@ -53,10 +53,12 @@ type Event struct {
 	PrefillMicroseconds, DecodeMicroseconds  uint64
 	ThoughtTokens, Calls                     uint64
 	Message                                  uint64 // of the turn's messages the one this belongs to, from 0; EventDone: how many ended
+	Agent                                    int  // number of the agent whose event it is; -1: the session's own, or the contemplation's
+	Announced                                bool // with subagents: the text says that agents are started, but none was called
 }
 
 func eventOf(c *C.ponder_event) Event {
-	e := Event{Kind: EventKind(c.kind), End: End(c.end), Token: int32(c.token), Logprob: float32(c.logprob),
+	e := Event{Kind: EventKind(c.kind), End: End(c.end), Agent: -1, Token: int32(c.token), Logprob: float32(c.logprob),
 		PromptTokens: uint64(c.prompt_tokens), ReusedTokens: uint64(c.reused_tokens), OutputTokens: uint64(c.output_tokens),
 		PrefillMicroseconds: uint64(c.prefill_us), DecodeMicroseconds: uint64(c.decode_us)}
 	if c.text_bytes > 0 {
@@ -76,14 +78,21 @@ func eventOf(c *C.ponder_event) Event {
 	if uintptr(c.size) >= unsafe.Offsetof(c.message)+unsafe.Sizeof(c.message) {
 		e.Message = uint64(c.message)
 	}
+	if uintptr(c.size) >= unsafe.Offsetof(c.announced)+unsafe.Sizeof(c.announced) {
+		e.Agent, e.Announced = int(c.agent), c.announced != 0
+	}
 	return e
 }
 
 // Session is a conversation.
 type Session struct {
-	c     *C.ponder_session
-	model *Model
+	c      *C.ponder_session
+	model  *Model
+	group  *group       // of the agents that came from it; nil: none yet
+	lender *agentHandle // not nil: it is an agent's, and lives as long as that
 }
+
+func (s *Session) closed() bool { return s.c == nil || (s.lender != nil && s.lender.closed()) }
 
 // NewSession is an empty conversation.
 func (m *Model) NewSession(config *Config) (*Session, error) {
@@ -100,20 +109,22 @@ func (m *Model) NewSession(config *Config) (*Session, error) {
 	if status := cSessionNew(&c, m.c, config.c); status != OK {
 		return nil, failure(status, cConfigError(config.c))
 	}
-	s := &Session{c, m}
+	s := &Session{c: c, model: m}
 	runtime.SetFinalizer(s, (*Session).Close)
 	return s, nil
 }
 
 // Close frees the session.
 func (s *Session) Close() {
-	cSessionFree(s.c)
+	if s.lender == nil {
+		cSessionFree(s.c)
+	}
 	s.c = nil
 	runtime.SetFinalizer(s, nil)
 }
 
 func (s *Session) do(call func() Status) error {
-	if s.c == nil {
+	if s.closed() {
 		return ErrClosed
 	}
 	defer runtime.KeepAlive(s)
@@ -209,9 +220,9 @@ func (s *Session) cancelWith(ctx context.Context) func() {
 	return func() { close(stop); <-stopped }
 }
 
-// Cancel ends the running turn soon. From any goroutine.
+// Cancel ends the running turn, or the contemplation of this session, soon. From any goroutine.
 func (s *Session) Cancel() {
-	if s.c != nil {
+	if !s.closed() {
 		cSessionCancel(s.c)
 	}
 	runtime.KeepAlive(s)
@@ -290,7 +301,7 @@ func (s *Session) Fork(config *Config) (*Session, error) {
 	if err := s.do(func() Status { return cSessionFork(&forked, s.c, c) }); err != nil {
 		return nil, err
 	}
-	other := &Session{forked, s.model}
+	other := &Session{c: forked, model: s.model}
 	runtime.SetFinalizer(other, (*Session).Close)
 	return other, nil
 }
@@ -312,7 +323,7 @@ func (s *Session) Tokens() ([]int32, error) {
 
 // Bytes that the session holds or has reserved.
 func (s *Session) Bytes() uint64 {
-	if s.c == nil {
+	if s.closed() {
 		return 0
 	}
 	defer runtime.KeepAlive(s)

@@ -8,21 +8,23 @@
 
 Importing fails with LibraryMismatch when libponder is not the one this package was generated for. Every failure of a
 call is a ponder.Error with the status, its name and the library's text. A Model, an Image and a Sound may be used by many
-threads; a Config and a Session by one at a time, but for Session.cancel.
+threads; a Config, a Session, a Contemplation and the agents of a session together by one at a time, but for what only ends
+something: cancel and close_thought.
 """
-import ctypes
 from ctypes import byref, c_char, sizeof
 
 from . import _api
-from ._base import Config, Error, ErrorText, as_json, check, config_of, fs_path, sized, utf8
+from ._agents import Agent, AgentStatus, Contemplated, Contemplation, ContemplationStatus, Opinion, wait
+from ._base import Config, Error, ErrorText, as_json, check, config_of, fs_path, params, sized, utf8
 from ._lib import LibraryMismatch, lib
 from ._media import Image, Sound, Video
 from ._model import Model, Tokenizer
-from ._session import Event, Parser, Session
+from ._session import Event, Parser, Session, Thought
 from ._tools import Tool
 
-__all__ = ["Config", "Error", "Event", "Image", "LibraryMismatch", "Model", "Parser", "Session", "Sound", "Tokenizer", "Tool",
-           "Video", "params", "plan", "render", "version"]
+__all__ = ["Agent", "AgentStatus", "Config", "Contemplated", "Contemplation", "ContemplationStatus", "Error", "Event", "Image",
+           "LibraryMismatch", "Model", "Opinion", "Parser", "Session", "Sound", "Thought", "Tokenizer", "Tool", "Video", "params",
+           "plan", "render", "version", "wait"]
 
 # The constants, without their PONDER_ prefix: ponder.EVENT_ANSWER.
 globals().update({name: value for name, value in vars(_api).items() if name.isupper() and isinstance(value, int)})
@@ -32,25 +34,6 @@ def version():
     """(major, minor, patch) of the library that runs."""
     v = lib.ponder_version()
     return v // 1000000, v // 1000 % 1000, v % 1000
-
-
-def params():
-    """The library's table of options, as dictionaries."""
-    table = []
-    info = _api.ponder_param_info(size=sizeof(_api.ponder_param_info))
-    while lib.ponder_param_at(len(table), byref(info)) == _api.OK:
-        row = {"id": info.id, "type": info.type, "since": info.since, "live": bool(info.live)}
-        for name in ("name", "help", "str_default"):
-            pointer = getattr(info, name)
-            row[name] = ctypes.string_at(pointer).decode() if pointer else None
-        kind = {_api.TYPE_I64: "i64", _api.TYPE_F64: "f64"}.get(info.type)
-        if kind:
-            row.update({key: getattr(info, kind + "_" + key) for key in ("default", "min", "max")})
-        else:
-            row["default"] = row["str_default"]
-        del row["str_default"]
-        table.append(row)
-    return table
 
 
 def plan(path, config=None, **options):

@@ -96,6 +96,12 @@ def address(data):
     return cast(ctypes.c_char_p(data), c_void_p)
 
 
+def names(prefix):
+    """Of constants {number: name}: {7: "time"} of END_TIME."""
+    return {value: name[len(prefix):].lower() for name, value in vars(_api).items()
+            if name.startswith(prefix) and isinstance(value, int)}
+
+
 # ---- handles --------------------------------------------------------------------------------------------
 
 class Handle:
@@ -133,13 +139,15 @@ class Handle:
 
 
 class Config(Handle, _api.ConfigSetters):
-    """Options; one set_NAME method each, or keyword arguments: Config(threads=2, temperature=0.7)."""
+    """Options; one set_NAME method each, or keyword arguments: Config(threads=2, temperature=0.7). Of an option that adds
+    texts a list gives several: Config(stop=["\\n\\n", "User:"])."""
 
     _free = lib.ponder_config_free
 
     def __init__(self, **options):
         super().__init__()
         self._keep = {}  # callbacks that C still holds
+        self._said = []  # (setter, id, value) of what was set, in order
         handle = POINTER(_api.ponder_config)()
         check(lib.ponder_config_new(byref(handle), None))
         self._h = handle
@@ -147,7 +155,8 @@ class Config(Handle, _api.ConfigSetters):
             setter = getattr(self, "set_" + name, None)
             if setter is None:
                 raise TypeError("no option named %r" % name)
-            setter(value)
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                setter(each)
 
     def _error(self):
         return lib.ponder_config_error(self._h).decode("utf-8", "replace")
@@ -156,15 +165,18 @@ class Config(Handle, _api.ConfigSetters):
         if not -2**63 <= value < 2**63:
             raise OverflowError("%d does not fit 64 bits" % value)
         check(lib.ponder_config_set_i64(self._get(), param, value), self._error)
+        self._said.append(("_i64", param, value))
 
     def _f64(self, param, value):
         check(lib.ponder_config_set_f64(self._get(), param, value), self._error)
+        self._said.append(("_f64", param, value))
 
     def _str(self, param, value):
         value = utf8(value)
         if b"\0" in value:
             raise ValueError("a NUL inside the text")
         check(lib.ponder_config_set_str(self._get(), param, value), self._error)
+        self._said.append(("_str", param, value))
 
     def set_schema(self, value):
         """JSON Schema that binds the answer: its text, a dict, or a class with model_json_schema(); None or "": none."""
@@ -197,6 +209,35 @@ def config_of(config, options):
     if config is not None and options:
         raise TypeError("a config or options, not both")
     return config if config is not None else Config(**options)
+
+
+def changed(settings, options):
+    """A config with what was said before (Config._said), and these options in the place of what it said of them."""
+    new = Config(**options)
+    named = {param for _, param, _ in new._said}
+    config = Config()
+    for setter, param, value in [said for said in settings if said[1] not in named] + new._said:
+        getattr(config, setter)(param, value)
+    return config
+
+
+def params():
+    """The library's table of options, as dictionaries."""
+    table = []
+    info = _api.ponder_param_info(size=sizeof(_api.ponder_param_info))
+    while lib.ponder_param_at(len(table), byref(info)) == _api.OK:
+        row = {"id": info.id, "type": info.type, "since": info.since, "live": bool(info.live)}
+        for name in ("name", "help", "str_default"):
+            pointer = getattr(info, name)
+            row[name] = ctypes.string_at(pointer).decode() if pointer else None
+        kind = {_api.TYPE_I64: "i64", _api.TYPE_F64: "f64"}.get(info.type)
+        if kind:
+            row.update({key: getattr(info, kind + "_" + key) for key in ("default", "min", "max")})
+        else:
+            row["default"] = row["str_default"]
+        del row["str_default"]
+        table.append(row)
+    return table
 
 
 def create(kind, config, function, *arguments):

@@ -1,9 +1,11 @@
 """Conversations: events, parts, turns, tools, states."""
 import ctypes
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_size_t, c_uint8, cast, sizeof
+from typing import NamedTuple
 
 from . import _api
-from ._base import Error, Handle, address, check, config_of, floats, fs_path, id_array, sized, unsigned, utf8
+from ._base import (Error, Handle, address, changed, check, config_of, floats, fs_path, id_array, names, params, sized, unsigned,
+                    utf8)
 from ._lib import lib
 from ._media import Image, Sound, Video, samples
 from ._tools import arguments_of, definitions, result_parts
@@ -12,12 +14,14 @@ MEDIA = (Image, Sound, Video)
 
 
 class Event:
-    """kind: EVENT_*; text; token (-1: none); logprob and top [(token, logprob)] when asked for; of a TOOL_CALL name and
-    arguments; message: of the turn's messages the one this belongs to, from 0 (two comments in a row differ there); of the
-    DONE event end (END_*), prompt_tokens, reused_tokens, output_tokens, thought_tokens, calls, prefill_us, decode_us."""
+    """kind: EVENT_*; text; agent: the number of the agent whose event it is (-1: the session's own, or the contemplation's);
+    message: of the turn's messages the one this belongs to, from 0 (two comments in a row differ there); token (-1: none);
+    logprob and top [(token, logprob)] when asked for; of a TOOL_CALL name and arguments; of the DONE event end (END_*),
+    prompt_tokens, reused_tokens, output_tokens, thought_tokens, calls, prefill_us, decode_us, announced (with subagents: the text
+    says that agents are started, but none was called)."""
 
     __slots__ = ("kind", "end", "text", "name", "token", "logprob", "top", "prompt_tokens", "reused_tokens", "output_tokens",
-                 "prefill_us", "decode_us", "thought_tokens", "calls", "message")
+                 "prefill_us", "decode_us", "thought_tokens", "calls", "message", "agent", "announced")
 
     def __init__(self, c):
         self.text = ctypes.string_at(c.text, c.text_bytes).decode("utf-8", "replace") if c.text_bytes else ""
@@ -31,6 +35,9 @@ class Event:
         self.thought_tokens = c.thought_tokens if whole else 0
         self.calls = c.calls if whole else 0
         self.message = c.message if c.size >= _api.ponder_event.message.offset + 8 else 0
+        whole = c.size >= _api.ponder_event.announced.offset + 4
+        self.agent = c.agent if whole else -1
+        self.announced = bool(whole and c.announced)
 
     @property
     def arguments(self):
@@ -39,11 +46,29 @@ class Event:
 
     def __repr__(self):
         name = " name=%r," % self.name if self.name else ""
-        return "Event(kind=%d,%s text=%r)" % (self.kind, name, self.text)
+        agent = " agent=%d," % self.agent if self.agent >= 0 else ""
+        return "Event(kind=%d,%s%s text=%r)" % (self.kind, agent, name, self.text)
 
 
 def new_event():
     return _api.ponder_event(size=sizeof(_api.ponder_event))
+
+
+class Thought(NamedTuple):
+    """What a turn thought. why: how its newest thought ended: "none" (there was none), "natural", "soft", "cap", "time",
+    "confident", "caller", "open"; escaped: after a close that was not the model's it tried to go on in its answer; tokens, us
+    (microseconds) and blocks of all its thoughts; injected: tokens that the library wrote; probes and their tokens."""
+    why: str
+    escaped: bool
+    tokens: int
+    us: int
+    blocks: int
+    injected: int
+    probes: int
+    probe_tokens: int
+
+
+WHY = names("THOUGHT_")
 
 
 class Parser(Handle):
@@ -91,6 +116,8 @@ class _Loop:
     def event(self, _, c):
         try:
             event = Event(c.contents)
+            if event.agent >= 0:
+                return 1 if self.on_event and self.on_event(event) else 0
             if self.ended:  # the turn before this one had calls: its text was not the answer
                 self.answer, self.ended = [], False
             if event.kind == _api.EVENT_ANSWER:
@@ -104,22 +131,27 @@ class _Loop:
     def call(self, _, session, c):
         try:
             call = Event(c.contents)
-            self.session.add_result(call.name, *result_parts(self.result(call), MEDIA))
+            answer_call(self.session, call, self.session._functions.get(call.name), self.on_call, self.errors)
             return 0
         except BaseException as error:
             self.failure = error
             return 1
 
-    def result(self, call):
-        function = self.session._functions.get(call.name)
-        if function is None and self.on_call is None:
-            return "error: there is no tool %s" % call.name
-        try:
-            return function(**call.arguments) if function else self.on_call(call.name, call.arguments)
-        except Exception as error:
-            if self.errors == "raise":
-                raise
-            return "error: %s: %s" % (type(error).__name__, error)
+
+def answer_call(session, call, function, on_call=None, errors="tell"):
+    """The result of the function, or of on_call, becomes the call's result in the session."""
+    session.add_result(call.name, *result_parts(_result(call, function, on_call, errors), MEDIA))
+
+
+def _result(call, function, on_call, errors):
+    if function is None and on_call is None:
+        return "error: there is no tool %s" % call.name
+    try:
+        return function(**call.arguments) if function else on_call(call.name, call.arguments)
+    except Exception as error:
+        if errors == "raise":
+            raise
+        return "error: %s: %s" % (type(error).__name__, error)
 
 
 class Session(Handle):
@@ -136,6 +168,22 @@ class Session(Handle):
         self._h, self._keep, self._model = handle, [model._keep, config._keep], model
         self._tools, self._functions = "", {}
         self._width = model.width
+        self._settings, self._group = list(config._said), None
+
+    def _beside(self, handle, config, kind=None):
+        """A session that was made from this one."""
+        other = Session.__new__(kind or Session)
+        other._h, other._keep, other._model = handle, [self._keep, config and config._keep], self._model
+        other._width, other._tools, other._functions = self._width, self._tools, dict(self._functions)
+        other._settings, other._group = list(config._said if config else self._settings), None
+        return other
+
+    def _config(self, config, options):
+        """For what is made from this session: None gives it the session's own settings, options change some of those, and a
+        config has the place of all."""
+        if config is not None and options:
+            raise TypeError("a config or options, not both")
+        return config if config is not None or not options else changed(self._settings, options)
 
     def _error(self):
         return lib.ponder_session_error(self._h).decode("utf-8", "replace")
@@ -149,6 +197,8 @@ class Session(Handle):
     def configure(self, config=None, **options):
         config = config_of(config, options)  # lives until the call has read it
         self._call(lib.ponder_session_configure, config._get())
+        live = {row["id"] for row in params() if row["live"]}
+        self._settings = [said for said in self._settings if said[1] not in live] + [said for said in config._said if said[1] in live]
 
     def bias(self, token, bias):
         self._call(lib.ponder_session_bias, token, bias)
@@ -321,22 +371,63 @@ class Session(Handle):
             raise Error(status, "%d rounds are used up; the last calls are not answered" % rounds)
         return "".join(loop.answer)
 
+    # ---- thoughts and agents ------------------------------------------------------------------------------
+
+    def thought(self):
+        """What the running turn, or the last one, thought: a Thought."""
+        c = _api.ponder_thought(size=sizeof(_api.ponder_thought))
+        self._call(lib.ponder_session_thought, byref(c))
+        return Thought(WHY.get(c.why, str(c.why)), bool(c.escaped), c.tokens, c.us, c.blocks, c.injected, c.probes, c.probe_tokens)
+
+    def close_thought(self):
+        """Ends the thought that is open, soon, and goes on with the answer. From any thread."""
+        if self._h:
+            lib.ponder_session_close_thought(self._h)
+
+    def spawn(self, config=None, **options):
+        """An Agent: a session of its own that has this one's tokens, and runs beside its siblings. Options (a seed, a role, a
+        budget) change some of this session's, a config has the place of all."""
+        from ._agents import Agent
+        return Agent(self, self._config(config, options))
+
+    def contemplate(self, prompt=None, agents=None, temperature=None, on_event=None, config=None, **options):
+        """Adds the prompt as a user's message (a text, an Image, Sound or Video, or a list of such), has `agents` (8 if nobody
+        said otherwise) agents work on it, and gives what became of it: a Contemplated, with the answer, which is also this
+        session's next message. Options (temperature, effort, think_tokens, synthesis, quorum, decide, drop, deadline_ms, rounds,
+        role, answer_form, ...) change some of this session's, a config has the place of all.
+
+        on_event(Event) sees what all agents do (Event.agent says which), and at last the answer; it cancels by returning True.
+        What it raises, and KeyboardInterrupt, ends the contemplation and leaves the session as it was before. Functions
+        that Session.tools was given answer the agents' calls."""
+        with self.contemplation(prompt, agents, temperature, config, **options) as contemplation:
+            for event in contemplation:
+                if on_event and on_event(event):
+                    contemplation.cancel()
+            return contemplation.result()
+
+    def contemplation(self, prompt=None, agents=None, temperature=None, config=None, **options):
+        """The same in steps: a Contemplation, to be iterated over (an Event each), or stepped in slices of time."""
+        from ._agents import Contemplation
+        options.update({name: value for name, value in (("agents", agents), ("temperature", temperature)) if value is not None})
+        config = self._config(config, options)
+        if prompt is not None:
+            self.add("user", *(prompt if isinstance(prompt, (list, tuple)) else [prompt]))
+        return Contemplation(self, config)
+
     # ---- the state -----------------------------------------------------------------------------
 
     def cancel(self):
-        """Ends the running turn soon. From any thread."""
+        """Ends the running turn, or the contemplation of this session, soon. From any thread."""
         if self._h:
             lib.ponder_session_cancel(self._h)
 
     def fork(self, config=None, **options):
-        """Another session with the same tokens; nothing is computed again."""
-        config = config_of(config, options) if config is not None or options else None
+        """Another session with the same tokens; nothing is computed again. Options change some of this one's, a config has the
+        place of all."""
+        config = self._config(config, options)
         handle = POINTER(_api.ponder_session)()
         self._call_out(lib.ponder_session_fork, handle, config)
-        other = Session.__new__(Session)
-        other._h, other._keep, other._model = handle, [self._keep, config and config._keep], self._model
-        other._width, other._tools, other._functions = self._width, self._tools, dict(self._functions)
-        return other
+        return self._beside(handle, config)
 
     def _call_out(self, function, handle, config):
         status = function(byref(handle), self._get(), config._get() if config else None)
