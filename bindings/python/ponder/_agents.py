@@ -197,7 +197,7 @@ def wait(agents, least=0, timeout=None, on_event=None):
             check(status, agents[0]._error)
             if left == 0:
                 break
-    return [agent for agent in agents if agent.status().state != "running"]
+    return [agent for agent in agents if agent._h and agent.status().state != "running"]
 
 
 # ---- contemplation ---------------------------------------------------------------------------------------------
