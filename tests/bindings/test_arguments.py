@@ -16,7 +16,7 @@ MEDIA = os.path.join(os.environ["PONDER_TEST_DATA"], "media", "").encode()
 CHAT = b'{"messages": [{"role": "user", "content": "x"}]}'
 STRUCTS = {POINTER(s): s for s in _api.SIZES}
 HANDLES = (_api.ponder_config, _api.ponder_model, _api.ponder_tokenizer, _api.ponder_session, _api.ponder_image,
-           _api.ponder_sound, _api.ponder_parser)
+           _api.ponder_sound, _api.ponder_parser, _api.ponder_agent, _api.ponder_contemplation)
 # Of structs that have grown: what the first version had.
 FIRST = {_api.ponder_event: _api.ponder_event.name.offset, _api.ponder_plan: _api.ponder_plan.tower_bytes.offset}
 
@@ -32,7 +32,9 @@ OPTIONAL = {
     ("ponder_session_run", 3), ("ponder_parser_new", 4), ("ponder_image_open", 2), ("ponder_image_open_memory", 3),
     ("ponder_image_open_view", 2), ("ponder_image_crop", 6), ("ponder_image_save_png", 2), ("ponder_image_outline", 4),
     ("ponder_model_image_tokens", 4), ("ponder_sound_open", 2), ("ponder_sound_open_memory", 3),
-    ("ponder_sound_open_samples", 2), ("ponder_model_sound_tokens", 4),
+    ("ponder_sound_open_samples", 2), ("ponder_model_sound_tokens", 4), ("ponder_agent_spawn", 2), ("ponder_agent_wait", 4),
+    ("ponder_agent_wait", 5), ("ponder_contemplation_new", 2), ("ponder_contemplate", 0), ("ponder_contemplate", 2),
+    ("ponder_contemplate", 3), ("ponder_contemplate", 4),
 }
 # Without a status there is nothing to say; these must simply come back.
 QUIET = {f[0] for f in _api.FUNCTIONS if f[1] is not _api.ponder_status}
@@ -57,6 +59,10 @@ class World:
         self.image = ponder.Image._own(self.picture())
         self.sound = ponder.Sound([0.0] * 4800, rate=24000)
         self.parser = ponder.Parser("muse")
+        self.agent = self.session.spawn()
+        asked = self.model.session(self.config)
+        asked.prompt_ids([389, 394, 287])
+        self.contemplation = asked.contemplation(agents=1)
         self.keep = []
 
     def picture(self):
@@ -67,7 +73,7 @@ class World:
     def handle(self, kind):
         return {_api.ponder_config: self.config, _api.ponder_model: self.model, _api.ponder_tokenizer: self.tokenizer,
                 _api.ponder_session: self.session, _api.ponder_image: self.image, _api.ponder_sound: self.sound,
-                _api.ponder_parser: self.parser}[kind]._h
+                _api.ponder_parser: self.parser, _api.ponder_agent: self.agent, _api.ponder_contemplation: self.contemplation}[kind]._h
 
     def value(self, name, index, kind):
         """Something that fits; buffers are large enough for what the lengths here say."""
@@ -89,8 +95,8 @@ class World:
             if kind is POINTER(handle):
                 return self.handle(handle)
             if kind is POINTER(POINTER(handle)):
-                frames = name == "ponder_session_attach_video"
-                return ctypes.pointer(self.handle(handle) if frames else POINTER(handle)())
+                listed = name in ("ponder_session_attach_video", "ponder_agent_wait")
+                return ctypes.pointer(self.handle(handle) if listed else POINTER(handle)())
         if kind is c_void_p:
             return cast(ctypes.create_string_buffer(64), c_void_p)
         if hasattr(kind, "contents"):
@@ -100,7 +106,8 @@ class World:
         if hasattr(kind, "_restype_"):
             return kind()
         if kind is _api.ponder_param:
-            return {"ponder_config_set_f64": _api.P_TOP_P, "ponder_config_set_str": _api.P_TEMPLATE}.get(name, _api.P_THREADS)
+            return {"ponder_config_set_f64": _api.P_TOP_P, "ponder_config_set_str": _api.P_TEMPLATE,
+                    "ponder_agent_read": _api.EVENT_ANSWER}.get(name, _api.P_THREADS)
         return len(CHAT) if name == "ponder_render" else 1
 
     def members(self, struct):
@@ -135,7 +142,7 @@ class Arguments(unittest.TestCase):
 
     def test_each_pointer_null(self):
         for name, result, kinds in _api.FUNCTIONS:
-            if name.endswith("_free") or name == "ponder_session_cancel":
+            if name.endswith("_free") or name.endswith("_cancel"):
                 continue
             for i, kind in enumerate(kinds):
                 if not pointer_like(kind):
@@ -162,7 +169,8 @@ class Arguments(unittest.TestCase):
                    "ponder_parser_new": {3}, "ponder_parser_feed": {2}, "ponder_image_open_memory": {2},
                    "ponder_image_pixels": {2}, "ponder_image_outline": {3}, "ponder_sound_open_memory": {2},
                    "ponder_session_attach_text": {2}, "ponder_session_attach_video": {3}, "ponder_session_features": {2},
-                   "ponder_session_tools": {2}, "ponder_session_add_result": {3}}
+                   "ponder_session_tools": {2}, "ponder_session_add_result": {3}, "ponder_agent_send": {2},
+                   "ponder_agent_wait": {1}, "ponder_agent_read": {3}, "ponder_contemplation_answer": {2}}
         for name, result, kinds in _api.FUNCTIONS:
             for i, kind in enumerate(kinds):
                 if pointer_like(kind) or i in lengths.get(name, ()):
