@@ -182,6 +182,14 @@ func OpenFd(fd uintptr, offset, length uint64, config *Config) (*Model, error) {
 	})
 }
 
+// OpenRemote is a model on servers that speak OpenAI's protocol: "http://host:port" or a whole base "https://host/v1", several
+// separated by blanks. SetRemoteKey, SetRemoteModel and others are options.
+func OpenRemote(url string, config *Config) (*Model, error) {
+	text := C.CString(url)
+	defer C.free(unsafe.Pointer(text))
+	return newModel(config, func(out **C.ponder_model, c *C.ponder_config) Status { return cModelOpenRemote(out, text, c) })
+}
+
 // Share is a second engine, with its own threads and caps, over the same weights.
 func (m *Model) Share(config *Config) (*Model, error) {
 	if m.c == nil {

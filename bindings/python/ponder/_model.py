@@ -25,6 +25,20 @@ class Model(Handle):
         check(status, config._error)
         self._h = handle
 
+    @classmethod
+    def remote(cls, url, config=None, **options):
+        """A model on servers that speak OpenAI's protocol: "http://host:port" or a whole base "https://host/v1", or a list of
+        several that serve the same model. remote_key, remote_model, remote_retries and others are options."""
+        config = config_of(config, options)
+        handle = POINTER(_api.ponder_model)()
+        url = utf8(url if isinstance(url, (str, bytes)) else " ".join(url))
+        if b"\0" in url:
+            raise ValueError("a NUL inside the address")
+        check(lib.ponder_model_open_remote(byref(handle), url, config._get()), config._error)
+        model = cls._own(handle)
+        model._keep = [config._keep]
+        return model
+
     def session(self, config=None, **options):
         from ._session import Session
         return Session(self, config, **options)
