@@ -53,8 +53,8 @@ type Event struct {
 	PrefillMicroseconds, DecodeMicroseconds  uint64
 	ThoughtTokens, Calls                     uint64
 	Message                                  uint64 // of the turn's messages the one this belongs to, from 0; EventDone: how many ended
-	Agent                                    int  // number of the agent whose event it is; -1: the session's own, or the contemplation's
-	Announced                                bool // with subagents: the text says that agents are started, but none was called
+	Agent                                    int    // number of the agent whose event it is; -1: the session's own, or the contemplation's
+	Announced                                bool   // with subagents: the text says that agents are started, but none was called
 }
 
 func eventOf(c *C.ponder_event) Event {

@@ -42,7 +42,7 @@ PONDER_LIBRARY=$tmp/version/libponder.so.0 python3 "$top/tests/bindings/mismatch
 PONDER_LIBRARY=$tmp/structs/libponder.so.0 python3 "$top/tests/bindings/mismatch.py" "structs"
 libc=$(ldd /bin/sh | sed -n 's/.*=> \(.*libc\.so[^ ]*\).*/\1/p')
 PONDER_LIBRARY=$libc python3 "$top/tests/bindings/mismatch.py" "no libponder"
-for name in python tools agents arguments; do
+for name in python tools agents remote arguments; do
     echo "test_$name.py"
     LD_LIBRARY_PATH=$lib python3 -W error "$top/tests/bindings/test_$name.py"
 done

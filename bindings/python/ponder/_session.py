@@ -118,7 +118,7 @@ class _Loop:
             event = Event(c.contents)
             if event.agent >= 0:
                 return 1 if self.on_event and self.on_event(event) else 0
-            if self.ended:  # the turn before this one had calls: its text was not the answer
+            if self.ended or event.kind == _api.EVENT_RESTART:  # a turn that had calls, or is void: its text was not the answer
                 self.answer, self.ended = [], False
             if event.kind == _api.EVENT_ANSWER:
                 self.answer.append(event.text)
