@@ -62,6 +62,13 @@ class Remote(unittest.TestCase):
                          ("Bearer secret", "tiny", 0.5, [{"role": "user", "content": "Well?"}]))
         self.assertEqual([m["role"] for m in second["messages"]], ["user", "assistant", "user"])
 
+    def test_a_vote(self):
+        with ponder.Model.remote(self.url) as model, model.session(temperature=1, seed=4) as s:
+            result = s.contemplate("Well?", agents=3, decide=0)
+            self.assertEqual((result.answer, result.decided_by, result.status.votes), ("Yes, sir.", "all", 3))
+            self.assertEqual([(a.answer, a.thought, a.tokens, a.confidence) for a in result.agents], [("Yes, sir.", "Hm.", 5, None)] * 3)
+        self.assertEqual(sorted(body["seed"] for _, body in Server.asked), [4, 5, 6])
+
     def test_nobody_answers(self):
         self.server.shutdown()
         self.server.server_close()

@@ -167,7 +167,10 @@ class Session(Handle):
         check(lib.ponder_session_new(byref(handle), model._get(), config._get()), config._error)
         self._h, self._keep, self._model = handle, [model._keep, config._keep], model
         self._tools, self._functions = "", {}
-        self._width = model.width
+        try:
+            self._width = model.width
+        except Error:  # a remote one tells none, and has no features
+            self._width = 0
         self._settings, self._group = list(config._said), None
 
     def _beside(self, handle, config, kind=None):
