@@ -150,12 +150,22 @@ void pn_tile_final_norm(pn_program *p, uint32_t out)
     pn_slot_put(&p->k, &p->out, out);
 }
 
-void pn_tile_logits(pn_program *p, uint32_t out)
+/* A head's outputs are cut too: the largest vocabularies have 200,000 of them. */
+enum { LOGITS_A_TILE = 32768 };
+
+uint32_t pn_logits_a_tile(const pn_program *p) { return PN_MIN(p->d->vocab, (uint32_t)LOGITS_A_TILE); }
+
+static uint32_t pieces(const pn_program *p) { return (p->d->vocab + LOGITS_A_TILE - 1) / LOGITS_A_TILE; }
+
+uint32_t pn_enter_logits(pn_program *p) { return p->outputs * pieces(p); }
+
+void pn_tile_logits(pn_program *p, uint32_t tile)
 {
     const pn_description *d = p->d;
+    const uint32_t out = tile / pieces(p), from = tile % pieces(p) * LOGITS_A_TILE, n = PN_MIN(d->vocab - from, (uint32_t)LOGITS_A_TILE);
     const pn_run *r = &p->runs[p->run_of[p->col_of[out]]];
     if (!r->logits) return;
-    float *y = p->logits + (size_t)out * d->vocab;
-    if (d->softcap != 0 || d->logit_scale != 1) p->k.softcap(y, d->logit_scale, d->softcap, d->vocab);
-    memcpy(r->logits + (size_t)(out - r->out) * d->vocab, y, d->vocab * sizeof(float));
+    float *y = p->logits + (size_t)out * d->vocab + from;
+    if (d->softcap != 0 || d->logit_scale != 1) p->k.softcap(y, d->logit_scale, d->softcap, n);
+    memcpy(r->logits + (size_t)(out - r->out) * d->vocab + from, y, n * sizeof(float));
 }

@@ -145,29 +145,27 @@ uint32_t pn_enter_join(pn_program *p, uint32_t op)
         extent e = spans_of(p, l, &p->runs[r]);
         any |= e.end - e.first > 1;
     }
-    return any ? pn_cut_columns(&p->cut, p->columns, (size_t)p->d->heads * p->d->head_dim * p->spans_a_round) : 0;
+    return any ? pn_cut_columns(&p->cut, p->columns * p->d->heads, (size_t)p->d->head_dim * p->spans_a_round) : 0;
 }
 
-void pn_tile_join(pn_program *p, uint32_t op, uint32_t col)
+/* One head of one column: a long context has hundreds of spans. */
+void pn_tile_join(pn_program *p, uint32_t op, uint32_t at)
 {
     const pn_description *d = p->d;
     const pn_layer *l = pn_op_layer(p, op);
-    const pn_run *r = &p->runs[p->run_of[col]];
+    const pn_run *r = &p->runs[p->run_of[at / d->heads]];
     extent e = spans_of(p, l, r);
     uint32_t first, spans = round_spans(p, l, r, &first);
     if (e.end - e.first == 1) return;
-    for (uint32_t h = 0; h < d->heads; h++) {
-        size_t at = (size_t)col * d->heads + h;
-        float *o = p->attn.x + at * d->head_dim;
-        if (p->span_round == 0) {
-            p->state_m[at] = -INFINITY;
-            p->state_l[at] = 0;
-            memset(o, 0, d->head_dim * sizeof(float));
-        }
-        for (uint32_t s = 0; s < spans; s++) {
-            size_t part = at * p->spans_a_round + s;
-            p->k.attn_join(&p->state_m[at], &p->state_l[at], o, p->part_m[part], p->part_l[part], p->part_o + part * d->head_dim, d->head_dim);
-        }
+    float *o = p->attn.x + (size_t)at * d->head_dim;
+    if (p->span_round == 0) {
+        p->state_m[at] = -INFINITY;
+        p->state_l[at] = 0;
+        memset(o, 0, d->head_dim * sizeof(float));
+    }
+    for (uint32_t s = 0; s < spans; s++) {
+        size_t part = (size_t)at * p->spans_a_round + s;
+        p->k.attn_join(&p->state_m[at], &p->state_l[at], o, p->part_m[part], p->part_l[part], p->part_o + part * d->head_dim, d->head_dim);
     }
 }
 

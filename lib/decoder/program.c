@@ -246,7 +246,7 @@ static uint32_t enter(pn_program *p, uint32_t op)
     case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP:
         return enter_matrices(p, op);
     case PN_OP_HEAD: return any_logits(p) ? enter_matrices(p, op) : 0;
-    case PN_OP_LOGITS: return any_logits(p) ? pn_cut_columns(&p->cut, p->outputs, d->vocab) : 0;
+    case PN_OP_LOGITS: return any_logits(p) ? pn_enter_logits(p) : 0;
     case PN_OP_FINAL_NORM: return pn_cut_columns(&p->cut, p->outputs, d->width);
     case PN_OP_ATTEND: return pn_enter_attend(p, op);
     case PN_OP_JOIN: return pn_enter_join(p, op);
@@ -285,7 +285,6 @@ static void column(pn_program *p, uint32_t op, uint32_t col)
     case PN_OP_COMBINE: pn_tile_combine(p, l, col); break;
     case PN_OP_END: pn_tile_end(p, op, col); break;
     case PN_OP_FINAL_NORM: pn_tile_final_norm(p, col); break;
-    case PN_OP_LOGITS: pn_tile_logits(p, col); break;
     default: break;
     }
 }
@@ -299,6 +298,7 @@ static void work_tile(void *self, uint32_t op, uint32_t tile, uint32_t thread)
         return;
     case PN_OP_ATTEND: pn_tile_attend(p, op, tile, thread); return;
     case PN_OP_SORT: pn_tile_sort(p); return;
+    case PN_OP_LOGITS: pn_tile_logits(p, tile); return;
     case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: pn_tile_experts(p, tile, thread); return;
     default: break;
     }

@@ -80,12 +80,14 @@ void pn_tile_middle(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_activate(pn_program *p, uint32_t col);
 void pn_tile_end(pn_program *p, uint32_t op, uint32_t col);
 void pn_tile_final_norm(pn_program *p, uint32_t out);
-void pn_tile_logits(pn_program *p, uint32_t out);
+void pn_tile_logits(pn_program *p, uint32_t tile);
+uint32_t pn_logits_a_tile(const pn_program *p);
+uint32_t pn_enter_logits(pn_program *p);
 
 uint32_t pn_enter_attend(pn_program *p, uint32_t op);
 void pn_tile_attend(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);
 uint32_t pn_enter_join(pn_program *p, uint32_t op);
-void pn_tile_join(pn_program *p, uint32_t op, uint32_t col);
+void pn_tile_join(pn_program *p, uint32_t op, uint32_t at);   /* column * heads + head */
 bool pn_attend_again(pn_program *p, uint32_t op);
 
 uint32_t pn_enter_experts(pn_program *p, uint32_t op);

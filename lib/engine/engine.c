@@ -121,7 +121,7 @@ static void lay_out(pn_engine *e)
     columns -= generating;
     if (generating) columns = PN_MIN(columns, e->o.chunk);
     for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
-        if (wants(s)) columns -= add_run(e, s, columns, &outputs);
+        if (wants(s) && !generates(s)) columns -= add_run(e, s, columns, &outputs);
     if (e->n_runs == 0) return;
     e->n_live = e->n_runs;
     pn_program_begin(e->program, e->runs, e->n_runs);

@@ -62,11 +62,26 @@ static void penalise(pn_sampler *s, const pn_sampling *o, const int32_t *ids, ui
     }
 }
 
+enum { BLOCK = 64 }; /* values looked at together: most of them can be passed over */
+
+static float block_max(const float *x)
+{
+    float m[8];
+    for (int j = 0; j < 8; j++) m[j] = -INFINITY;
+    for (uint32_t i = 0; i < BLOCK; i += 8)
+        for (uint32_t j = 0; j < 8; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (int j = 1; j < 8; j++) m[0] = m[j] > m[0] ? m[j] : m[0];
+    return m[0];
+}
+
 static int32_t arg_max(const float *x, uint32_t n)
 {
     uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (x[i] > x[best] || isnan(x[best])) best = i;
+    for (uint32_t from = 0; from < n; from += BLOCK) {
+        if (n - from >= BLOCK && block_max(x + from) <= x[best]) continue;
+        for (uint32_t i = from; i < PN_MIN(n, from + BLOCK); i++)
+            if (x[i] > x[best] || isnan(x[best])) best = i;
+    }
     return (int32_t)best;
 }
 
@@ -105,6 +120,9 @@ static size_t best_of(const float *x, uint32_t n, uint32_t k, int32_t *c)
 {
     size_t kept = 0;
     for (uint32_t i = 0; i < n; i++) {
+        if (kept == k && i % BLOCK == 0)
+            while (n - i >= BLOCK && block_max(x + i) <= x[c[0]]) i += BLOCK;
+        if (i == n) break;
         if (kept < k) {
             c[kept++] = (int32_t)i;
             if (kept == k)
@@ -143,20 +161,89 @@ static double sum_all(const float *p, uint32_t n)
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
-/* The smallest set of most likely tokens with at least `mass` of the sum; p holds probabilities relative to the best (1).
- * Only as many tokens are sorted as the threshold, lowered step by step, lets in. */
-static size_t nucleus(const float *p, uint32_t vocab, double total, double mass, int32_t *c)
+/* ---- most likely first, without sorting them all --------------------------------------------------------------------
+ * Relative probabilities (0 to 1) are positive floats, so their bits are in order. Their masses are added up by the upper
+ * bits; only the bucket in which the sum gets where it is wanted is looked into, by the bits below. */
+
+enum { BUCKETS = 512, BANKS = 4, FEW = 64, TOP_SHIFT = 21, DIGIT = 9 };
+
+static uint32_t bucket_of(float p, uint32_t shift)
+{
+    uint32_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    return p > 0 ? bits >> shift & (BUCKETS - 1) : 0;
+}
+
+/* Neighbours are often alike: they go to banks of their own, so that no addition waits for the one before. */
+static double weigh(const float *p, uint32_t n, double *of)
+{
+    double bank[BANKS][BUCKETS] = {0}, total = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (p[i] > 0) bank[i % BANKS][bucket_of(p[i], TOP_SHIFT)] += (double)p[i];
+    for (uint32_t b = BUCKETS; b-- > 0;) total += of[b] = (bank[0][b] + bank[1][b]) + (bank[2][b] + bank[3][b]);
+    return total;
+}
+
+/* From the top: the bucket in which the sum passes `aim`; *sum then lacks it. */
+static uint32_t pass(const double *of, double aim, double *sum)
+{
+    uint32_t last = 0;
+    for (uint32_t b = BUCKETS; b-- > 0;) {
+        if (of[b] == 0) continue;
+        if (*sum + of[last = b] > aim) return b;
+        *sum += of[b];
+    }
+    *sum -= of[last];
+    return last;
+}
+
+/* The token at which the sum over the most likely ones passes `aim`; *sum: with it. */
+static int32_t token_at(const float *p, uint32_t vocab, const double *of, double aim, int32_t *c, double *sum)
 {
     size_t n = 0;
-    for (float threshold = 1e-2f; threshold > 1e-30f; threshold *= 1e-2f) {
-        n = above(p, vocab, threshold, c);
-        if (sum_of(p, c, n) >= mass * total) break;
+    *sum = 0;
+    uint32_t bucket = pass(of, aim, sum), bits[2] = {PN_MAX(bucket << TOP_SHIFT, 1u), (bucket + 1) << TOP_SHIFT};
+    float limit[2];
+    memcpy(limit, bits, sizeof limit);
+    for (uint32_t i = 0; i < vocab; i++) { /* without a branch: n is at most i */
+        c[n] = (int32_t)i;
+        n += (p[i] >= limit[0]) & (p[i] < limit[1]);
     }
-    sort_candidates(p, c, n);
-    double sum = 0;
+    for (uint32_t shift = TOP_SHIFT; n > FEW && shift > 0;) {
+        double below[BUCKETS] = {0};
+        size_t kept = 0;
+        shift = shift > DIGIT ? shift - DIGIT : 0;
+        for (size_t i = 0; i < n; i++) below[bucket_of(p[c[i]], shift)] += (double)p[c[i]];
+        bucket = pass(below, aim, sum);
+        for (size_t i = 0; i < n; i++)
+            if (bucket_of(p[c[i]], shift) == bucket) c[kept++] = c[i];
+        n = kept;
+    }
+    if (n <= FEW) sort_candidates(p, c, n); /* else they are equal, and in order */
     for (size_t i = 0; i < n; i++)
-        if ((sum += (double)p[c[i]]) >= mass * total) return i + 1;
-    return n;
+        if ((*sum += (double)p[c[i]]) > aim) return c[i];
+    return c[n - 1];
+}
+
+static double mass_from(const float *p, uint32_t n, float least)
+{
+    double sum = 0;
+    for (uint32_t from = 0; from < n; from += BLOCK) {
+        if (n - from >= BLOCK && block_max(p + from) < least) continue;
+        for (uint32_t i = from; i < PN_MIN(n, from + BLOCK); i++)
+            if (p[i] >= least) sum += (double)p[i];
+    }
+    return sum;
+}
+
+/* One of the smallest set of most likely tokens with at least top_p of the mass, as far as min_p lets it reach. */
+static int32_t draw_nucleus(pn_sampler *s, const pn_sampling *o, const float *p, double u)
+{
+    double of[BUCKETS], kept, reached;
+    double total = weigh(p, s->vocab, of);
+    token_at(p, s->vocab, of, nextafter(o->top_p * total, 0), s->candidate, &kept);
+    if (o->min_p > 0) kept = fmin(kept, mass_from(p, s->vocab, (float)o->min_p));
+    return token_at(p, s->vocab, of, u * kept, s->candidate, &reached);
 }
 
 static size_t cut_mass(const float *p, const int32_t *c, size_t n, double mass)
@@ -179,10 +266,18 @@ static int32_t draw_all(const float *p, uint32_t n, double u)
 {
     double sum = 0, aim = u * sum_all(p, n);
     int32_t last = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (p[i] > 0) last = (int32_t)i;
-        if ((sum += (double)p[i]) > aim) return (int32_t)i;
+    for (uint32_t from = 0; from < n; from += BLOCK) {
+        const uint32_t end = PN_MIN(n, from + BLOCK);
+        const double block = sum_all(p + from, end - from);
+        if (block == 0) continue;
+        double inside = sum;
+        for (uint32_t i = from; sum + block > aim && i < end; i++)
+            if ((inside += (double)p[i]) > aim) return (int32_t)i;
+        last = (int32_t)from;
+        sum += block;
     }
+    for (uint32_t i = (uint32_t)last; i < n; i++) /* rounding: the last that can be */
+        if (p[i] > 0) last = (int32_t)i;
     return last;
 }
 
@@ -233,10 +328,8 @@ int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits
     if (o->top_k > 0 && o->top_k < s->vocab) kept = best_of(x, s->vocab, o->top_k, s->candidate);
     while (kept > 1 && !(x[s->candidate[kept - 1]] > -INFINITY)) kept--; /* fewer than k are allowed */
     s->k->exp_sum(x, x, x[best], s->vocab, &sum); /* probabilities relative to the best */
-    if (o->top_p < 1) {
-        if (kept) kept = cut_mass(x, s->candidate, kept, o->top_p);
-        else kept = nucleus(x, s->vocab, sum_all(x, s->vocab), o->top_p, s->candidate);
-    }
+    if (!kept && o->top_p < 1) return draw_nucleus(s, o, x, u);
+    if (o->top_p < 1) kept = cut_mass(x, s->candidate, kept, o->top_p);
     if (o->min_p > 0) {
         if (!kept) kept = above(x, s->vocab, (float)o->min_p, s->candidate);
         else while (kept > 1 && x[s->candidate[kept - 1]] < (float)o->min_p) kept--;

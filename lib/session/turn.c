@@ -334,8 +334,10 @@ static ponder_status generate_one(ponder_session *s, uint64_t until)
     ponder_status st = pn_session_before_step(s);
     if (st != PONDER_OK) return st;
     if (s->output_tokens > 0 && pn_session_queued(s, &ours)) return take_ours(s, ours);
+    const uint64_t came = until ? pn_now_us() : 0;
     st = pn_sequence_advance(s->seq, until, &s->err);
     if (st == PONDER_OK && pn_sequence_take_cancel(s->seq)) st = PONDER_E_CANCELLED;
+    if (st == PONDER_OK && until > came && pn_now_us() >= until) st = PONDER_MORE; /* sampling is the next slice's */
     if (st != PONDER_OK) return st;
     if (s->output_tokens == 0) pn_sequence_mark(s->seq); /* where regenerating goes back to: the prompt's end */
     if (!pn_session_queued(s, &ours)) {

@@ -1,5 +1,6 @@
 /* The sampler against arithmetic: which tokens may come, how often, and that the same seed gives the same token. */
 #include <math.h>
+#include <stdlib.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,6 +225,61 @@ static void a_full_mask_changes_nothing(void **state)
     pn_sampler_free(&s);
 }
 
+/* A reference that sorts everything: which tokens make up the nucleus, in any shape of distribution, equal ones too. */
+static const float *sorted_by;
+
+static int more_likely(const void *a, const void *b)
+{
+    const int32_t i = *(const int32_t *)a, j = *(const int32_t *)b;
+    if (sorted_by[i] != sorted_by[j]) return sorted_by[i] < sorted_by[j] ? 1 : -1;
+    return (i > j) - (i < j);
+}
+
+static void the_nucleus_is_that_of_sorting(void **state)
+{
+    (void)state;
+    enum { MANY = 5000, PICKS = 2000 };
+    static float logits[MANY];
+    static int32_t order[MANY], ids[1];
+    static uint32_t rank[MANY];
+    static const double spread[] = {0, 0.01, 1, 4, 20};
+    pn_kernels k;
+    pn_sampler s;
+    pn_kernels_init(&k, pn_cpu_flags());
+    assert_int_equal(pn_sampler_init(&s, &k, MANY, NULL, NULL), PONDER_OK);
+    for (size_t w = 0; w < PN_COUNT(spread); w++)
+        for (double top_p = 0.1; top_p < 1; top_p += 0.2) {
+            uint64_t x = 88172645463325252u + w;
+            double total = 0, sum = 0;
+            for (uint32_t i = 0; i < MANY; i++) {
+                x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+                logits[i] = (float)(spread[w] * ((double)(x >> 40) / (1 << 24)));
+                if (i % 3 == 0 && i > 0) logits[i] = logits[i - 1];
+                order[i] = (int32_t)i;
+                total += exp((double)logits[i]);
+            }
+            sorted_by = logits;
+            qsort(order, MANY, sizeof *order, more_likely);
+            uint32_t kept = 0, seen = 0, beyond = 0;
+            while (sum < top_p * total) rank[order[kept]] = kept + 1, sum += exp((double)logits[order[kept++]]);
+            for (uint32_t i = kept; i < MANY; i++) rank[order[i]] = i + 1;
+            pn_sampling o = plain();
+            o.top_p = top_p;
+            double mean = 0, expected = 0;
+            for (uint32_t i = 0; i < kept; i++) expected += exp((double)logits[order[i]]) / sum * (i + 1);
+            for (uint32_t i = 0; i < PICKS; i++) {
+                int32_t got = pn_sampler_pick(&s, &o, logits, ids, 0, NULL, 0, NULL, i);
+                beyond += rank[got] > kept + 1; /* one more by rounding */
+                mean += (double)rank[got] / PICKS;
+                seen = PN_MAX(seen, rank[got]);
+            }
+            assert_int_equal(beyond, 0);
+            assert_true(fabs(mean - expected) < 0.05 * kept + 0.5);
+            if (kept < 100 && spread[w] < 4) assert_true(seen + 1 >= kept);
+        }
+    pn_sampler_free(&s);
+}
+
 static void odd_logits_do_no_harm(void **state)
 {
     (void)state;
@@ -249,7 +305,7 @@ int main(void)
         cmocka_unit_test(draws_follow_the_distribution), cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(penalties_are_the_documented_ones), cmocka_unit_test(seeds_and_positions_decide),
         cmocka_unit_test(log_probabilities), cmocka_unit_test(only_allowed_tokens_come),
-        cmocka_unit_test(one_allowed_token_must_come), cmocka_unit_test(a_full_mask_changes_nothing), cmocka_unit_test(odd_logits_do_no_harm),
+        cmocka_unit_test(one_allowed_token_must_come), cmocka_unit_test(a_full_mask_changes_nothing), cmocka_unit_test(the_nucleus_is_that_of_sorting), cmocka_unit_test(odd_logits_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
