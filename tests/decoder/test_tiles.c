@@ -1,7 +1,7 @@
 /* How large a tile can become: every operation of layers as wide as those of the released models is entered, with weights that
  * have a shape but no bytes, and the work of its largest tile counted. A quarter of a millisecond of one core is about
- * 10 million multiply-adds of a product (two panels of the widest row by 16 columns), 1.3 MB of weights (one panel of the widest in F32), or some 100,000 values of an operation by
- * column. */
+ * 10 million multiply-adds of a product (two panels of the widest row by 16 columns), 1.3 MB of weights (one panel of it in
+ * F32), or some 100,000 values of an operation by column. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
