@@ -17,6 +17,7 @@ struct ponder_agent {
     uint32_t number, at;      /* at: in the group's list */
     int32_t state, end, round;
     bool dropped;
+    bool models;              /* the model spawned it */
     bool entered;             /* the session's clock runs */
     bool blocked;             /* by the tokens that are shared, when last polled */
     ponder_error err;
@@ -164,5 +165,18 @@ pn_group *pn_contemplation_group(const ponder_contemplation *c);
 ponder_error *pn_contemplation_error(ponder_contemplation *c);
 ponder_session *pn_contemplation_session(const ponder_contemplation *c);
 pid_t pn_contemplation_pid(const ponder_contemplation *c);
+
+/* ---- the model's own agents ---------------------------------------------------------------------------------------------- */
+
+typedef struct pn_subagents_host {
+    int32_t (*tell)(void *user, const ponder_event *event); /* events of agents; non-zero ends the wait */
+    ponder_on_call on_call;   /* for tools that are not the library's; may be NULL */
+    void *user;
+} pn_subagents_host;
+
+bool pn_subagents_is(const ponder_session *s, pn_str name); /* one of the tools that the session offers */
+/* Answers such a call; *ours false: it is another tool. A wait drives the agents. name ends in NUL. */
+ponder_status pn_subagents_answer(ponder_session *s, pn_str name, pn_str arguments, const pn_subagents_host *host, bool *ours);
+bool pn_subagents_announced(pn_str text); /* that agents are started */
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include "agents/agents.h"
+
 #define BEGIN(s) \
     pn_call call; \
     ponder_status st = pn_call_begin(&call, s); \
@@ -29,8 +31,11 @@ ponder_status ponder_session_add_result(ponder_session *s, const char *name, con
 /* Calls of the turn under way: their names (each with a NUL) and arguments, one behind the other. */
 typedef struct loop {
     ponder_on_event on_event;
+    ponder_on_call on_call;
     void *user;
-    pn_buf text;
+    const pn_call *call;      /* the one that agents are driven in */
+    pn_buf text, said;        /* said: everything but calls, where announcements are looked for */
+    bool subagents, called;   /* the tools are offered; one was called in this turn */
     struct { size_t name, name_bytes, arguments, bytes; } *calls;
     uint32_t n, cap;
     int32_t end;
@@ -61,17 +66,54 @@ static bool keep(loop *l, const ponder_event *e)
 static int32_t watch(void *user, const ponder_event *e)
 {
     loop *l = user;
-    if (e->kind == PONDER_EVENT_TOOL_CALL && !keep(l, e)) l->failed = true;
-    if (e->kind == PONDER_EVENT_DONE) l->end = e->end;
+    ponder_event done;
+    if (e->kind == PONDER_EVENT_TOOL_CALL) {
+        l->failed |= !keep(l, e);
+        l->called |= e->name_bytes > 10 && memcmp(e->name, "subagents.", 10) == 0;
+    } else if (l->subagents && e->kind != PONDER_EVENT_DONE) {
+        pn_buf_put(&l->said, e->text, e->text_bytes);
+    }
+    if (e->kind == PONDER_EVENT_DONE) {
+        l->end = e->end;
+        done = *e;
+        done.announced = l->subagents && !l->called && e->end == PONDER_END_EOS && pn_subagents_announced((pn_str){l->said.p, l->said.n});
+        e = &done;
+    }
     int32_t stop = l->on_event ? l->on_event(l->user, e) : 0;
     return l->failed ? 1 : stop;
 }
 
-/* image.zoom is the library's own; every other call is the host's to answer. */
-static ponder_status own_call(ponder_session *s, pn_str name, pn_str arguments, bool *ours)
+/* Of an agent that the model has; the host's code runs under the host's settings. */
+static int32_t tell_agent(void *user, const ponder_event *e)
+{
+    loop *l = user;
+    pn_fenv ours;
+    if (!l->on_event) return 0;
+    pn_fenv_leave(&l->call->fenv);
+    int32_t stop = l->on_event(l->user, e);
+    pn_fenv_enter(&ours);
+    return stop;
+}
+
+static int32_t ask_for_agent(void *user, ponder_session *s, const ponder_event *call)
+{
+    loop *l = user;
+    pn_fenv ours;
+    if (!l->on_call) return 0;
+    pn_fenv_leave(&l->call->fenv);
+    int32_t stop = l->on_call(l->user, s, call);
+    pn_fenv_enter(&ours);
+    return stop;
+}
+
+/* The library's own tools: image.zoom and subagents.*. Every other call is the host's to answer. */
+static ponder_status own_call(loop *l, ponder_session *s, pn_str name, pn_str arguments, bool *ours)
 {
     BEGIN(s);
+    const pn_subagents_host host = {tell_agent, ask_for_agent, l};
+    l->call = &call;
     st = pn_session_zoom(s, name, arguments, ours);
+    if (st == PONDER_OK && !*ours) st = pn_subagents_answer(s, name, arguments, &host, ours);
     END();
 }
 
@@ -83,7 +125,7 @@ static ponder_status answer(loop *l, ponder_session *s, ponder_on_call on_call, 
         const ponder_event e = {.size = sizeof e, .kind = PONDER_EVENT_TOOL_CALL, .token = -1, .agent = -1, .name = name.p, .name_bytes = name.n,
                                 .text = args.p, .text_bytes = args.n};
         bool ours = false;
-        if ((st = own_call(s, name, args, &ours)) != PONDER_OK || ours) continue;
+        if ((st = own_call(l, s, name, args, &ours)) != PONDER_OK || ours) continue;
         const size_t before = s->n_pending;
         if (on_call && on_call(user, s, &e) != 0) {
             pn_fail(&s->err, PONDER_E_CANCELLED, "the call of %.*s was not to be answered", (int)PN_MIN(name.n, (size_t)64), name.p);
@@ -97,22 +139,25 @@ static ponder_status answer(loop *l, ponder_session *s, ponder_on_call on_call, 
 ponder_status ponder_session_run(ponder_session *s, ponder_on_event on_event, ponder_on_call on_call, void *user, uint32_t rounds)
 {
     if (!s) return PONDER_E_ARGUMENT;
-    loop l = {.on_event = on_event, .user = user, .a = s->a};
+    loop l = {.on_event = on_event, .on_call = on_call, .user = user, .a = s->a, .subagents = s->subagents};
     ponder_status st = PONDER_OK;
     pn_buf_init(&l.text, s->a);
+    pn_buf_init(&l.said, s->a);
     for (uint32_t round = 0; st == PONDER_OK; round++) {
         if (round == rounds) {
             st = PONDER_MORE;
             break;
         }
         l.n = 0;
-        l.text.n = 0;
+        l.text.n = l.said.n = 0;
+        l.called = false;
         st = ponder_session_generate(s, watch, &l);
         if (l.failed) st = pn_nomem(&s->err, l.text.n);
         if (st != PONDER_OK || l.n == 0 || l.end != PONDER_END_EOS) break;
         if (round + 1 < rounds) st = answer(&l, s, on_call, user);
     }
     pn_buf_free(&l.text);
+    pn_buf_free(&l.said);
     pn_free(l.a, l.calls, l.cap * sizeof *l.calls);
     return st;
 }

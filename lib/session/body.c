@@ -145,6 +145,7 @@ ponder_status pn_distant_check(ponder_session *s)
     }
     if (d->regex.n && at != PN_SERVER_VLLM && at != PN_SERVER_SGLANG) what = "regex";
     if (s->look_closer) what = "look_closer";
+    if (s->subagents) what = "subagents";
     if (s->n_bias) what = "a bias";
     if (s->strict_tools && at == PN_SERVER_LLAMA) what = NULL; /* its grammar binds calls always */
     return what ? pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: servers of the kind \"%s\" do not know it", what, pn_dialect_name(at)) : PONDER_OK;

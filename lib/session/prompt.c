@@ -240,7 +240,13 @@ ponder_status pn_session_render(ponder_session *s, bool prompt)
     bool speak = prompt && (s->n_pending > 0 || s->unprompted);
     if (s->listening && prompt) return pn_fail(&s->err, PONDER_E_STATE, "a sound is being listened to: end its message with ponder_session_add first");
     if (s->n_pending == 0 && !speak) return PONDER_OK;
-    ponder_status st = s->look_closer && !s->tools && pn_sequence_count(s->seq) == 0 ? pn_session_set_tools(s, "", 0) : PONDER_OK;
+    const bool own_tools = (s->look_closer || s->subagents) && !s->tools && pn_sequence_count(s->seq) == 0;
+    ponder_status st = own_tools ? pn_session_set_tools(s, "", 0) : PONDER_OK;
+    if (speak && s->subagents && s->n_pending > 0) { /* in two parts: its agents begin between them */
+        if (st == PONDER_OK) st = pn_session_render(s, false);
+        return st == PONDER_OK ? pn_session_render(s, true) : st;
+    }
+    if (speak) s->prompt_at = pn_sequence_count(s->seq);
     if (st == PONDER_OK) st = pn_session_encode(s, 0);
     if (st != PONDER_OK) return st;
     script v = {.s = s};

@@ -175,6 +175,7 @@ ponder_status pn_session_fork_sized(ponder_session **out, ponder_session *s, con
     c->calls = s->calls;
     c->unprompted = s->unprompted;
     c->asked = s->asked;
+    c->prompt_at = s->prompt_at;
     c->open_turn = s->open_turn;
     c->ended = s->ended;
     c->turn_at = s->turn_at;
@@ -194,6 +195,7 @@ ponder_session *pn_session_hold(ponder_session *s)
 void pn_session_free(ponder_session *s)
 {
     if (!s || atomic_fetch_sub(&s->holders, 1) > 1) return;
+    if (s->crew) s->crew->release(s->crew);
     if (s->agents) s->agents->release(s->agents);
     pn_distant_free(s);
     pn_sequence_free(s->seq);

@@ -276,6 +276,8 @@ struct ponder_session {
     uint32_t n_bias;
     pn_grammar *grammar;      /* binds the answer; NULL: none */
     pn_attached *agents;      /* its group */
+    pn_attached *crew;        /* agents that its model has */
+    uint32_t prompt_at;       /* where the newest prompt to speak began (with subagents) */
     uint32_t depth;           /* of agents above it */
     /* the conversation */
     pn_pending *pending;

@@ -1,4 +1,4 @@
-/* Tools of a conversation, and the one the library has itself: looking closer at a part of a picture. */
+/* Tools of a conversation, and those the library has itself: looking closer at a part of a picture, and (lib/agents) agents. */
 #include "session/session.h"
 
 #include "base/json.h"
@@ -14,16 +14,40 @@ static const char zoom_tool[] =
     "\"y_max\": {\"type\": \"number\", \"description\": \"lower edge\"}}, "
     "\"required\": [\"image\", \"x_min\", \"y_min\", \"x_max\", \"y_max\"]}}}";
 
+#define TOOL(name, what, parameters, required) \
+    "{\"type\": \"function\", \"function\": {\"name\": \"subagents." name "\", \"description\": \"" what "\", \"parameters\": {\"type\": " \
+    "\"object\", \"properties\": {" parameters "}, \"required\": [" required "]}}}"
+#define AGENT "\"agent\": {\"type\": \"integer\", \"description\": \"its number, as spawn gave it\"}"
+static const char subagent_tools[] =
+    TOOL("spawn", "Starts an agent on a task of its own. It knows this conversation and works beside you.",
+         "\"task\": {\"type\": \"string\", \"description\": \"what it is to do, in full\"}", "\"task\"") ", "
+    TOOL("status", "Which agents there are and whether they are done.", "", "") ", "
+    TOOL("send_message", "Gives an agent that is done a further message.",
+         AGENT ", \"message\": {\"type\": \"string\"}", "\"agent\", \"message\"") ", "
+    TOOL("wait", "Waits until agents are done.",
+         "\"agents\": {\"type\": \"array\", \"items\": {\"type\": \"integer\"}, \"description\": \"which; all if unsaid\"}, "
+         "\"timeout_seconds\": {\"type\": \"number\"}", "") ", "
+    TOOL("read_result", "What an agent that is done answered.", AGENT, "\"agent\"") ", "
+    TOOL("cancel", "Ends an agent.", AGENT, "\"agent\"");
+
+static bool put_own(const ponder_session *s, pn_buf *b)
+{
+    if (s->look_closer) pn_buf_puts(b, zoom_tool);
+    if (s->look_closer && s->subagents) pn_buf_puts(b, ", ");
+    if (s->subagents) pn_buf_puts(b, subagent_tools);
+    return !b->failed;
+}
+
 /* The host's list with ours at its end. */
-static bool join(pn_buf *b, const char *json, size_t n)
+static bool join(const ponder_session *s, pn_buf *b, const char *json, size_t n)
 {
     while (n && (json[n - 1] == ' ' || json[n - 1] == '\n' || json[n - 1] == '\t' || json[n - 1] == '\r')) n--;
-    if (n == 0) return pn_buf_puts(b, "[") && pn_buf_puts(b, zoom_tool) && pn_buf_puts(b, "]");
+    if (n == 0) return pn_buf_puts(b, "[") && put_own(s, b) && pn_buf_puts(b, "]");
     if (json[n - 1] != ']') return pn_buf_put(b, json, n); /* no list: the reader says so */
     size_t end = n - 1;
     while (end && (json[end - 1] == ' ' || json[end - 1] == '\n' || json[end - 1] == '\t' || json[end - 1] == '\r')) end--;
     bool empty = end && json[end - 1] == '[';
-    return pn_buf_put(b, json, end) && (empty || pn_buf_puts(b, ", ")) && pn_buf_puts(b, zoom_tool) && pn_buf_puts(b, "]");
+    return pn_buf_put(b, json, end) && (empty || pn_buf_puts(b, ", ")) && put_own(s, b) && pn_buf_puts(b, "]");
 }
 
 ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n)
@@ -34,8 +58,9 @@ ponder_status pn_session_set_tools(ponder_session *s, const char *json, size_t n
     if (st != PONDER_OK) return st;
     if (s->distant ? !pn_distant_empty(s) : pn_sequence_count(s->seq) > 0) return pn_fail(&s->err, PONDER_E_STATE, "tools are told before the first message is computed");
     pn_buf_init(&b, s->a);
-    if (s->look_closer && !join(&b, json, n)) st = pn_nomem(&s->err, n);
-    if (st == PONDER_OK && s->look_closer) st = pn_tools_read(&t, b.p, b.n, s->a, &s->err);
+    const bool own = s->look_closer || s->subagents;
+    if (own && !join(s, &b, json, n)) st = pn_nomem(&s->err, n);
+    if (st == PONDER_OK && own) st = pn_tools_read(&t, b.p, b.n, s->a, &s->err);
     else if (st == PONDER_OK && n > 0) st = pn_tools_read(&t, json, n, s->a, &s->err);
     pn_buf_free(&b);
     if (st == PONDER_OK && s->distant) st = pn_distant_set_tools(s, json, n);
