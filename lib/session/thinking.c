@@ -594,7 +594,7 @@ static uint32_t forbidden(const ponder_session *s, int32_t list[MOST_FORBIDDEN])
     const pn_place at = pn_parser_place(s->parser);
     const bool header = at.channel == PN_CHANNEL_HEADER, bare = at.channel == PN_CHANNEL_ANSWER && at.since == 0;
     uint32_t n = 0;
-    if (at.channel == PN_CHANNEL_THOUGHT || at.channel == PN_CHANNEL_ENDED) return 0;
+    if (at.channel == PN_CHANNEL_THOUGHT) return 0;
     if (!may_open(s) && !(header && muse(s))) n = add_id(list, n, muse(s) ? special(s, "<|message|>") : t->opener_id);
     if (!t->t.owed || !(header || bare || at.channel == PN_CHANNEL_COMMENTARY)) return n;
     for (uint32_t i = 0; i < s->model->core->n_ends; i++) n = add_id(list, n, s->model->core->ends[i]);
