@@ -256,7 +256,8 @@ static void show(ponder_model *m, const ids *v, const char *what, int run, uint6
 static void no_markup(ponder_model *m, const ids *v, const char *what, int run, const char *answer)
 {
     static const char *const marks[] = {"<|im_", "<|start", "<|message", "<|eo", "<think>", "</think>", "[[", "]]"};
-    for (size_t i = 0; i < COUNT(marks); i++)
+    const size_t n = strstr(what, "text") ? COUNT(marks) : COUNT(marks) - 2; /* brackets are markers of that mode alone */
+    for (size_t i = 0; i < n; i++)
         if (strstr(answer, marks[i])) show(m, v, what, run, 0, 0);
 }
 
