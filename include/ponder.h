@@ -181,7 +181,7 @@ enum {
     /* contemplation: read when one is made */
     PONDER_P_AGENTS = 500,        /* i64: how many agents work on the problem */
     PONDER_P_AT_ONCE = 501,       /* i64: how many of them run at the same time, then the next ones unless it is decided; 0: all */
-    PONDER_P_SYNTHESIS = 502,     /* str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results) */
+    PONDER_P_SYNTHESIS = 502,     /* str: "vote", "confidence" (a vote that weighs its square) or "written" (the model writes the answer from the results) */
     PONDER_P_QUORUM = 503,        /* f64: stop when this share of the agents is done; 1: all */
     PONDER_P_DECIDE = 504,        /* f64: stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off */
     PONDER_P_DROP = 505,          /* f64: drop agents whose confidence falls under this quantile of the first finishers'; 0: off */

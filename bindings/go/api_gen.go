@@ -192,7 +192,7 @@ const ParamAgents Param = 500 // i64: how many agents work on the problem
 
 const ParamAtOnce Param = 501 // i64: how many of them run at the same time, then the next ones unless it is decided; 0: all
 
-const ParamSynthesis Param = 502 // str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)
+const ParamSynthesis Param = 502 // str: "vote", "confidence" (a vote that weighs its square) or "written" (the model writes the answer from the results)
 
 const ParamQuorum Param = 503 // f64: stop when this share of the agents is done; 1: all
 
@@ -856,7 +856,7 @@ func (c *Config) SetAtOnce(value int64) error {
 	return c.setI64(ParamAtOnce, value)
 }
 
-// SetSynthesis: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results).
+// SetSynthesis: "vote", "confidence" (a vote that weighs its square) or "written" (the model writes the answer from the results).
 func (c *Config) SetSynthesis(value string) error {
 	return c.setStr(ParamSynthesis, value)
 }

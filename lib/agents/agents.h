@@ -123,7 +123,7 @@ typedef struct pn_tally {
     pn_option *option;
     uint32_t n, cap, voters;
     double weight;            /* of all votes */
-    bool weighted;            /* a vote counts as much as its agent's confidence */
+    bool weighted;            /* a vote counts as its agent's confidence, squared */
 } pn_tally;
 
 ponder_status pn_tally_init(pn_tally *t, uint32_t most, bool weighted, const ponder_alloc *a, ponder_error *err);

@@ -85,7 +85,7 @@ P_THINK_CLOSE = 418  # str*: marker that closes it
 P_THINK_START = 419  # i64*: 1 opens a thought at the turn's beginning
 P_AGENTS = 500  # i64: how many agents work on the problem
 P_AT_ONCE = 501  # i64: how many of them run at the same time, then the next ones unless it is decided; 0: all
-P_SYNTHESIS = 502  # str: "vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)
+P_SYNTHESIS = 502  # str: "vote", "confidence" (a vote that weighs its square) or "written" (the model writes the answer from the results)
 P_QUORUM = 503  # f64: stop when this share of the agents is done; 1: all
 P_DECIDE = 504  # f64: stop when the vote is decided. 1: no outcome can change it; below: its leader is ahead for good with this probability; 0: off
 P_DROP = 505  # f64: drop agents whose confidence falls under this quantile of the first finishers'; 0: off
@@ -1086,7 +1086,7 @@ class ConfigSetters:
         return self._i64(P_AT_ONCE, value)
 
     def set_synthesis(self, value: str):
-        """"vote", "confidence" (a vote weighted by it) or "written" (the model writes the answer from the results)."""
+        """"vote", "confidence" (a vote that weighs its square) or "written" (the model writes the answer from the results)."""
         return self._str(P_SYNTHESIS, value)
 
     def set_quorum(self, value: float):
