@@ -26,22 +26,25 @@ ponder_status pn_agent_prepare(ponder_session *s, const ponder_config *c, uint64
     return s->distant ? st : pn_session_prefill(s, until);
 }
 
+/* Room for one more in a list of `each` bytes an item. */
+static bool room(const pn_group *g, void **list, uint32_t *cap, size_t each)
+{
+    if (g->n < *cap) return true;
+    const uint32_t more = *cap ? 2 * *cap : 16;
+    void *p = pn_grow(g->a, *list, *cap * each, more * each);
+    if (!p) return false;
+    *list = p;
+    *cap = more;
+    return true;
+}
+
 static ponder_status enter(ponder_agent *a, pn_group *g)
 {
-    if (g->n == g->cap) {
-        const uint32_t cap = g->cap ? 2 * g->cap : 16;
-        void *agents = pn_grow(g->a, g->agent, g->cap * sizeof *g->agent, cap * sizeof *g->agent);
-        if (!agents) return pn_nomem(&a->err, cap * sizeof *g->agent);
-        g->agent = agents;
-        void *waiting = pn_grow(g->a, g->waiting, g->cap * sizeof *g->waiting, cap * sizeof *g->waiting);
-        if (!waiting) { /* the longer list as the shorter one: its size is what is freed */
-            void *back = pn_grow(g->a, g->agent, cap * sizeof *g->agent, g->cap * sizeof *g->agent);
-            if (back) g->agent = back;
-            return pn_nomem(&a->err, cap * sizeof *g->waiting);
-        }
-        g->waiting = waiting;
-        g->cap = cap;
-    }
+    void *agents = g->agent, *waiting = g->waiting;
+    const bool ok = room(g, &agents, &g->cap, sizeof *g->agent) && room(g, &waiting, &g->cap_waiting, sizeof *g->waiting);
+    g->agent = agents;
+    g->waiting = waiting;
+    if (!ok) return pn_nomem(&a->err, g->n * sizeof *g->agent);
     a->group = pn_group_hold(g);
     a->at = g->n;
     a->number = g->spawned++;

@@ -40,8 +40,8 @@ struct pn_group {
     _Atomic bool busy;
     _Atomic bool nudge;       /* somebody else's thread wants something: look up from the step */
     ponder_agent **agent;     /* in order of spawning */
-    union { pn_sequence *seq; struct pn_request *request; } *waiting; /* [cap]; scratch of drive.c */
-    uint32_t n, cap, spawned;
+    union { pn_sequence *seq; struct pn_request *request; } *waiting; /* [cap_waiting]; scratch of drive.c */
+    uint32_t n, cap, cap_waiting, spawned;
     uint32_t next;            /* who is polled next */
     bool wall;                /* the caller waits: its agents' time is the wall's */
     void (*look)(void *looker); /* after each poll; it may end agents' turns */

@@ -369,6 +369,10 @@ static ponder_status begin(ponder_contemplation *c, uint64_t until)
     const uint32_t before = pn_drive_computed(s);
     ponder_status st = pn_agent_prepare(s, c->config, until);
     c->prefilled += pn_drive_computed(s) - before;
+    if (st == PONDER_E_CANCELLED) { /* ponder_session_cancel, in the middle of the question */
+        atomic_store(&c->cancel, true);
+        return PONDER_OK;
+    }
     if (st == PONDER_OK) st = pn_session_fork_sized(&c->base, s, c->config, pn_drive_count(s) + SUFFIX_TOKENS);
     if (st != PONDER_OK) {
         c->err = s->err;

@@ -25,7 +25,7 @@ void pn_group_release(pn_group *g)
     if (!g || atomic_fetch_sub(&g->refs, 1) > 1) return;
     ponder_model *m = g->model;
     pn_free(g->a, g->agent, g->cap * sizeof *g->agent);
-    pn_free(g->a, g->waiting, g->cap * sizeof *g->waiting);
+    pn_free(g->a, g->waiting, g->cap_waiting * sizeof *g->waiting);
     pn_free(g->a, g, sizeof *g);
     pn_model_release(m);
 }
