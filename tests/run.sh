@@ -19,7 +19,7 @@ export PONDER_TEST_DATA
 install_packages() {
     packages="gcc g++ clang meson ninja-build pkg-config binutils libpcre2-dev libjansson-dev libcmocka-dev
         libpng-dev libjpeg-dev libcurl4-openssl-dev libspeexdsp-dev
-        python3 python3-pycparser python3-numpy python3-pil python3-jsonschema golang-go cmake abigail-tools strace locales"
+        python3 python3-pycparser python3-numpy python3-pil python3-jsonschema golang-go cmake abigail-tools strace locales openssl"
     missing=""
     for p in $packages; do
         dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # tls.sh PROGRAM: a TLS server with a certificate made for this run; it must be refused, and accepted when it is trusted.
 command -v openssl >/dev/null || { echo "skipped: no openssl program here"; exit 77; }
+program=$(realpath "$1")
 dir=$(mktemp -d)
 server=
 trap 'kill $server 2>/dev/null; rm -rf "$dir"' EXIT
@@ -15,4 +16,4 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     openssl s_client -connect "127.0.0.1:$port" </dev/null >/dev/null 2>&1 && break
     sleep 0.2
 done
-"$1" "$port" "$dir/ca.pem"
+"$program" "$port" "$dir/ca.pem"
