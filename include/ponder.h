@@ -283,7 +283,9 @@ PONDER_API ponder_status ponder_model_open_source(ponder_model **out, const pond
  * "https://host/v1", several separated by blanks (they must serve the same model). Sessions work as those of a model here, but
  * for what needs its numbers or tokens (PONDER_E_UNSUPPORTED with a text that says so; doc/remote.md has the list). Blocks until one
  * server has told its models. Network code is loaded here and nowhere else; no thread is started (libcurl's look-up of a host's
- * name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl; PONDER_E_IO: no server answered; PONDER_E_ARGUMENT. */
+ * name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl, or a parameter that would change a
+ * model here and cannot change theirs (PONDER_P_QUANTIZE, _KV_TYPE, _TOKENIZER, _PROJECTOR, _IMAGE_TOKENS); PONDER_E_IO: no server
+ * answered; PONDER_E_ARGUMENT. */
 PONDER_API ponder_status ponder_model_open_remote(ponder_model **out, const char *url, ponder_config *config);
 PONDER_API void ponder_model_free(ponder_model *model);
 

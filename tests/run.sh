@@ -50,7 +50,8 @@ prepare() {
     fi
 }
 
-# step NAME COMMAND...: one line; the end of the log when it fails. Counts the tests that meson ran, or one.
+# step NAME COMMAND...: one line; the end of the log when it fails. Counts the tests that meson ran, or one; none for a command that
+# ends with 77, whose last line says what was skipped.
 step() {
     name=$1
     shift
@@ -59,7 +60,7 @@ step() {
     begin=$(date +%s)
     testlog=$root/$name/meson-logs/testlog.json
     rm -f "$testlog"
-    if "$@" >"$logs/$name.log" 2>&1; then ok=1; else ok=0; fi
+    if "$@" >"$logs/$name.log" 2>&1; then ok=1; elif [ $? = 77 ]; then tail -n 1 "$logs/$name.log"; return 0; else ok=0; fi
     good=0
     bad=0
     if [ -f "$testlog" ]; then
@@ -97,6 +98,15 @@ build_and_test() { build "$@" && test_all "$1"; }
 with_gcc() {
     CC=gcc build gcc -Dpng=enabled -Djpeg=enabled -Dcurl=enabled -Dspeexdsp=enabled && test_all gcc
 }
+# llama-server: one that is built already (PONDER_LLAMA_SERVER, else the cache folder PONDER_CACHE), for ten minutes of building are too many
+# to spend unasked. PONDER_TEST_SERVER=build asks for it; then nothing may be missing.
+with_server() {
+    [ "${PONDER_TEST_SERVER:-}" = build ] || unset PONDER_LLAMA_SOURCE
+    sh tests/remote/llama_server.sh "$root/gcc"
+    end=$?
+    if [ $end = 77 ] && [ "${PONDER_TEST_SERVER:-}" = build ]; then return 1; fi
+    return $end
+}
 with_clang() { CC=clang build_and_test clang; }
 # Warnings are judged in the plain builds: with sanitizers gcc warns of paths that its own checks made.
 # Not detect_stack_use_after_return: gcc 12 then misaligns 64-byte locals (its bug 110027), and AVX-512 code faults.
@@ -127,6 +137,7 @@ step abi sh tests/abi/check.sh "$root/gcc"
 step install env CC=gcc sh tests/install/check.sh "$root/gcc"
 step bindings sh tests/bindings/check.sh "$root/gcc"
 step docs python3 tests/docs/check.py "$root/gcc"
+step server with_server
 step clang with_clang
 step asan with_asan
 step tsan with_tsan

@@ -94,6 +94,8 @@ static ponder_status check(const ponder_contemplation *c, ponder_session *s, con
         return pn_fail(&s->err, PONDER_E_ARGUMENT, "two agents in a plain vote gain nothing over one: set synthesis to confidence or written, or ask more");
     if (c->n > 1 && temperature(s, f) == 0 && c->n_roles < c->n)
         return pn_fail(&s->err, PONDER_E_ARGUMENT, "%u agents at temperature 0 with %u roles would write the same: set a temperature", c->n, c->n_roles);
+    if (s->distant && (c->how == CONFIDENCE || c->drop > 0))
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: how sure a remote model is of its tokens is not known here", c->drop > 0 ? "drop" : "synthesis confidence");
     if (!pn_session_waits(s)) return pn_fail(&s->err, PONDER_E_STATE, "nothing was asked: add a message first");
     return c->how == WRITTEN || c->rounds > 1 || c->n_roles ? pn_session_needs(s, true) : PONDER_OK;
 }

@@ -131,23 +131,31 @@ ponder_status pn_distant_add_pending(ponder_session *s)
 
 /* ---- settings ---------------------------------------------------------------------------------------------------- */
 
+static bool is_number(const char *effort) { return *effort >= '0' && *effort <= '9'; }
+
+/* What a server does not know would be left out of the answer silently. */
+static const char *unknown_to(const ponder_session *s, pn_dialect at)
+{
+    const pn_sampling *p = &s->sampling;
+    const bool window = (int64_t)p->window != pn_config_i64(NULL, PONDER_P_PENALTY_WINDOW);
+    if (s->logprobs >= 0) return "logprobs"; /* an event names tokens by their ids, which servers do not tell */
+    if (s->look_closer) return "look_closer";
+    if (s->subagents) return "subagents";
+    if (s->n_bias) return "a bias";
+    if (window && at != PN_SERVER_LLAMA) return "penalty_window";
+    if (s->distant->regex.n && at != PN_SERVER_VLLM && at != PN_SERVER_SGLANG) return "regex";
+    if (at != PN_SERVER_OPENAI) return NULL;
+    if (p->top_k) return "top_k";
+    if (p->min_p > 0) return "min_p";
+    if (p->repeat != 1) return "repeat_penalty";
+    if (s->ignore_eos) return "ignore_eos";
+    return is_number(s->effort) ? "an effort in numbers" : NULL;
+}
+
 ponder_status pn_distant_check(ponder_session *s)
 {
-    const pn_distant *d = s->distant;
-    const pn_dialect at = pn_fleet_dialect(d->fleet);
-    const pn_sampling *p = &s->sampling;
-    const char *what = NULL;
-    if (at == PN_SERVER_OPENAI) {
-        if (p->top_k) what = "top_k";
-        else if (p->min_p > 0) what = "min_p";
-        else if (p->repeat != 1) what = "repeat_penalty";
-        else if (s->ignore_eos) what = "ignore_eos";
-    }
-    if (d->regex.n && at != PN_SERVER_VLLM && at != PN_SERVER_SGLANG) what = "regex";
-    if (s->look_closer) what = "look_closer";
-    if (s->subagents) what = "subagents";
-    if (s->n_bias) what = "a bias";
-    if (s->strict_tools && at == PN_SERVER_LLAMA) what = NULL; /* its grammar binds calls always */
+    const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
+    const char *what = unknown_to(s, at);
     return what ? pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: servers of the kind \"%s\" do not know it", what, pn_dialect_name(at)) : PONDER_OK;
 }
 
@@ -181,8 +189,7 @@ static void write_sampling(const ponder_session *s, pn_dialect at, pn_buf *b)
 static void write_effort(const ponder_session *s, pn_dialect at, pn_buf *b)
 {
     if (!*s->effort) return;
-    const bool number_ = s->effort[0] >= '0' && s->effort[0] <= '9';
-    if (!number_) {
+    if (!is_number(s->effort)) {
         pn_buf_puts(b, ",\"reasoning_effort\":");
         pn_write_string(b, pn_str_of(s->effort));
     }
@@ -219,13 +226,21 @@ static void write_budget(const ponder_session *s, pn_dialect at, pn_buf *b)
     write_tag(b, "reasoning_budget_end_tags", muse ? "<|eom|>" : t->close, true);
 }
 
+static void write_tools(const ponder_session *s, pn_buf *b)
+{
+    const pn_buf *t = &s->distant->tools;
+    for (size_t at = 0; at < t->n; at += strlen(t->p + at) + 1) {
+        pn_buf_puts(b, at ? "," : ",\"tools\":[");
+        pn_buf_puts(b, "{\"type\":\"function\",\"function\":{");
+        if (s->strict_tools) pn_buf_puts(b, "\"strict\":true,");
+        pn_buf_puts(b, t->p + at + 1);
+        pn_buf_puts(b, "}");
+    }
+    if (t->n) pn_buf_puts(b, "]");
+}
+
 static void write_binding(const pn_distant *d, pn_dialect at, pn_buf *b)
 {
-    if (d->tools.n) {
-        pn_buf_puts(b, ",\"tools\":[");
-        pn_buf_put(b, d->tools.p, d->tools.n);
-        pn_buf_puts(b, "]");
-    }
     if (d->schema.n) {
         pn_buf_puts(b, ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"strict\":true,\"schema\":");
         pn_buf_put(b, d->schema.p, d->schema.n);
@@ -275,6 +290,7 @@ ponder_status pn_distant_body(ponder_session *s, pn_go_on go_on, pn_buf *b)
     write_sampling(s, at, b);
     write_effort(s, at, b);
     write_budget(s, at, b);
+    write_tools(s, b);
     write_binding(d, at, b);
     if (s->template != PN_TEMPLATE_NONE && (at == PN_SERVER_VLLM || at == PN_SERVER_SGLANG)) pn_buf_puts(b, ",\"skip_special_tokens\":false");
     write_more(&d->more, b);

@@ -124,6 +124,22 @@ const char *pn_config_str(const ponder_config *c, ponder_param id)
     return c && c->value[i].str ? c->value[i].str : pn_params[i].str_default;
 }
 
+bool pn_config_default(const ponder_config *c, ponder_param id)
+{
+    const ponder_param_info *p = &pn_params[pn_param_index(id)];
+    if (id == PONDER_P_THINK_CONTINUE) return !c || c->more.n == 0;
+    if (p->type == PONDER_TYPE_I64) return pn_config_i64(c, id) == p->i64_default;
+    if (p->type == PONDER_TYPE_F64) return pn_config_f64(c, id) == p->f64_default;
+    return strcmp(pn_config_str(c, id), p->str_default) == 0;
+}
+
+const char *pn_config_first_set(const ponder_config *c, const ponder_param *id, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!pn_config_default(c, id[i])) return pn_params[pn_param_index(id[i])].name;
+    return NULL;
+}
+
 /* ---- lists of strings ---------------------------------------------------------------------------------- */
 
 void pn_strings_forget(pn_strings *l, const ponder_alloc *a)

@@ -104,19 +104,21 @@ bool pn_distant_empty(const ponder_session *s) { return s->distant->history.n ==
 
 /* What needs the model's tokens one by one cannot be done from here, and a server that goes on with no message of the model's own
  * leaves no way to cut a thought. */
-ponder_status pn_distant_check_thinking(ponder_session *s, const char *asked, const ponder_config *c)
+ponder_status pn_distant_check_thinking(ponder_session *s, const ponder_config *c)
 {
+    static const ponder_param by_token[] = {PONDER_P_THINK_LEAST, PONDER_P_THINK_RANK, PONDER_P_THINK_CONTINUE, PONDER_P_THINK_EXIT, PONDER_P_THINK_EXIT_AT,
+        PONDER_P_THINK_PATIENCE, PONDER_P_THINK_INTERVAL, PONDER_P_THINK_PROBE_SHARE, PONDER_P_THINK_START};
+    static const ponder_param limits[] = {PONDER_P_THINK_TOKENS, PONDER_P_THINK_MS, PONDER_P_ANSWER_TOKENS, PONDER_P_THINK_SCOPE, PONDER_P_THINK_MESSAGE};
     const pn_dialect at = pn_fleet_dialect(s->distant->fleet);
-    const char *what = NULL;
-    if (pn_config_i64(c, PONDER_P_THINK_LEAST) > 0) what = "think_least";
-    else if (pn_config_i64(c, PONDER_P_THINK_SOFT) > 0) what = "think_soft";
-    else if (pn_config_i64(c, PONDER_P_THINK_GRACE) > 0) what = "think_grace";
-    else if (*pn_config_str(c, PONDER_P_THINK_EXIT)) what = "think_exit";
-    else if (pn_config_i64(c, PONDER_P_THINK_START)) what = "think_start";
-    else if (c && c->more.n) what = "think_continue";
+    const char *what = pn_config_first_set(c, by_token, PN_COUNT(by_token));
+    if (pn_config_i64(c, PONDER_P_THINK_SOFT) > 0) what = "think_soft";
+    if (pn_config_i64(c, PONDER_P_THINK_GRACE) > 0) what = "think_grace";
     if (what) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: it needs the tokens of a model, which a remote one keeps to itself", what);
-    if (asked && at == PN_SERVER_OPENAI)
-        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: servers of the kind \"%s\" keep no such limit, and cannot be made to from here", asked, pn_dialect_name(at));
+    what = at == PN_SERVER_OPENAI ? pn_config_first_set(c, limits, PN_COUNT(limits)) : NULL;
+    if (what)
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: servers of the kind \"%s\" keep no such limit, and cannot be made to from here", what, pn_dialect_name(at));
+    if (pn_config_i64(c, PONDER_P_ANSWER_TOKENS) && !pn_config_i64(c, PONDER_P_MAX_TOKENS))
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "answer_tokens: of a remote model's turn only max_tokens is known here, and it is not set");
     return PONDER_OK;
 }
 
@@ -150,7 +152,7 @@ ponder_status pn_distant_configure(ponder_session *s, const ponder_config *c)
     return set_json(&s->distant->more, pn_config_str(c, PONDER_P_REMOTE_BODY), "remote_body", s);
 }
 
-/* Each tool as the protocol has it, whatever form it was given in. */
+/* Each tool's function, whatever form it was given in. */
 static ponder_status add_tool(ponder_session *s, pn_buf *to, const char *json, size_t from, size_t n)
 {
     pn_json_scan in;
@@ -165,11 +167,8 @@ static ponder_status add_tool(ponder_session *s, pn_buf *to, const char *json, s
         bytes = from + in.at - at;
         break;
     }
-    if (to->n) pn_buf_put(to, ",", 1);
-    pn_buf_puts(to, "{\"type\":\"function\",\"function\":");
-    if (s->strict_tools) pn_buf_puts(to, "{\"strict\":true,");
-    pn_buf_put(to, json + at + (s->strict_tools ? 1 : 0), bytes - (s->strict_tools ? 1 : 0));
-    return pn_buf_puts(to, "}") ? PONDER_OK : pn_nomem(&s->err, bytes);
+    pn_buf_put(to, json + at, bytes);
+    return pn_buf_put(to, "", 1) ? PONDER_OK : pn_nomem(&s->err, bytes);
 }
 
 /* The text was read as tools before: it is right. */
@@ -235,7 +234,8 @@ static ponder_status send(ponder_session *s, pn_go_on go_on)
 /* Text that the server did not take apart is read here, when the host has named the model's template. */
 static ponder_status open_parser(ponder_session *s)
 {
-    pn_parse_options o = {.kind = pn_parser_kind_of(s->template), .template = s->template, .tools = s->tools, .calls = s->calls};
+    pn_parse_options o = {.kind = pn_parser_kind_of(s->template), .template = s->template, .tools = s->tools, .calls = s->calls,
+                          .think_open = pn_str_of(s->think.open), .think_close = pn_str_of(s->think.close)};
     const pn_distant *d = s->distant;
     pn_session_forget_parser(s);
     if (o.kind == PN_PARSER_MUSE && (d->thought.n || d->answer.n)) o.kind = PN_PARSER_PLAIN; /* it does take it apart; or goes on in the answer */

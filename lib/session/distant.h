@@ -17,7 +17,7 @@ struct pn_distant {
     pn_reply reply;
     _Atomic bool cancel;
     /* settings beside the session's */
-    pn_buf schema, regex, tools; /* tools: the members of a JSON list */
+    pn_buf schema, regex, tools; /* tools: the functions, each with a NUL behind it */
     bool restart;             /* a stream that breaks after something was reported begins again */
     pn_buf more;              /* members that the host adds to every request */
     /* the conversation */

@@ -47,6 +47,14 @@ static ponder_status read_key(const char *path, pn_buf *key, ponder_error *err)
     return st;
 }
 
+/* What would change the answers of a model here. What only makes one faster or smaller means nothing for servers. */
+static ponder_status refuse_local(const ponder_config *c, ponder_error *err)
+{
+    static const ponder_param local[] = {PONDER_P_QUANTIZE, PONDER_P_KV_TYPE, PONDER_P_TOKENIZER, PONDER_P_PROJECTOR, PONDER_P_IMAGE_TOKENS};
+    const char *what = pn_config_first_set(c, local, PN_COUNT(local));
+    return what ? pn_fail(err, PONDER_E_UNSUPPORTED, "%s: the servers of a remote model have theirs", what) : PONDER_OK;
+}
+
 static ponder_status fill(pn_fleet_options *o, const char *url, const ponder_config *c, pn_buf *urls, pn_buf *key, ponder_error *err)
 {
     const char *file = pn_config_str(c, PONDER_P_REMOTE_KEY_FILE);
@@ -57,7 +65,8 @@ static ponder_status fill(pn_fleet_options *o, const char *url, const ponder_con
         .timeout_us = (uint64_t)pn_config_i64(c, PONDER_P_REMOTE_TIMEOUT_MS) * 1000,
         .log = c ? c->log : NULL, .log_user = c ? c->log_user : NULL,
     };
-    ponder_status st = list_urls(o, url, c, urls, err);
+    ponder_status st = refuse_local(c, err);
+    if (st == PONDER_OK) st = list_urls(o, url, c, urls, err);
     if (st != PONDER_OK || !*file) return st;
     if (*o->key) return pn_fail(err, PONDER_E_ARGUMENT, "remote_key and remote_key_file: one of them");
     st = read_key(file, key, err);

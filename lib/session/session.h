@@ -73,6 +73,8 @@ int pn_param_index(ponder_param id);                            /* -1: none */
 int64_t pn_config_i64(const ponder_config *c, ponder_param id); /* c NULL: the default */
 double pn_config_f64(const ponder_config *c, ponder_param id);
 const char *pn_config_str(const ponder_config *c, ponder_param id);
+bool pn_config_default(const ponder_config *c, ponder_param id);
+const char *pn_config_first_set(const ponder_config *c, const ponder_param *id, size_t n); /* the first not at its default: its name; NULL */
 ponder_status pn_config_copy(ponder_config **out, const ponder_config *from, ponder_error *err);
 void pn_config_free(ponder_config *c);
 
@@ -410,7 +412,7 @@ bool pn_distant_empty(const ponder_session *s);
 ponder_status pn_distant_configure(ponder_session *s, const ponder_config *c);
 ponder_status pn_distant_bind(ponder_session *s, const char *schema, const char *regex);
 ponder_status pn_distant_set_tools(ponder_session *s, const char *json, size_t n);
-ponder_status pn_distant_check_thinking(ponder_session *s, const char *asked, const ponder_config *c);
+ponder_status pn_distant_check_thinking(ponder_session *s, const ponder_config *c);
 /* Stages of a turn, as prepare and generate_one of a local one. */
 ponder_status pn_distant_prepare(ponder_session *s);
 ponder_status pn_distant_generate(ponder_session *s, uint64_t until, ponder_event *event);

@@ -97,23 +97,19 @@ static pn_think_limits read_limits(const ponder_config *c)
 static const char *asks(const ponder_config *c)
 {
     for (ponder_param id = PONDER_P_THINK_TOKENS; id <= PONDER_P_THINK_START; id++) {
-        const ponder_param_info *p = &pn_params[pn_param_index(id)];
         if (id == PONDER_P_TURN_MS || id == PONDER_P_ANSWER_TOKENS || id == PONDER_P_CLOCK) continue;
-        const bool same = p->type == PONDER_TYPE_I64   ? pn_config_i64(c, id) == p->i64_default
-                          : p->type == PONDER_TYPE_F64 ? pn_config_f64(c, id) == p->f64_default
-                                                       : strcmp(pn_config_str(c, id), p->str_default) == 0;
-        if (!same) return p->name;
+        if (!pn_config_default(c, id)) return pn_params[pn_param_index(id)].name;
     }
-    return c && c->more.n ? "think_continue" : NULL;
+    return NULL;
 }
 
 static ponder_status check(ponder_session *s, const ponder_config *c, const pn_think_limits *l, const char *open, const char *close)
 {
     const char *asked = asks(c);
-    if (s->distant) return pn_distant_check_thinking(s, asked, c);
     if (!*open != !*close) return pn_fail(&s->err, PONDER_E_ARGUMENT, "think_open and think_close go together");
     if (strlen(open) > MOST_MARKER || strlen(close) > MOST_MARKER) return pn_fail(&s->err, PONDER_E_RANGE, "a marker of thoughts is longer than %d bytes", MOST_MARKER);
     if (*open && muse(s)) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "think_open: the template \"muse\" has markers of its own");
+    if (s->distant) return pn_distant_check_thinking(s, c);
     if (asked && !markers_of(s, open, close).open)
         return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: nothing marks this model's thoughts; give think_open and think_close", asked);
     if (asked && !s->model->core->tokenizer) return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "%s: the model has no tokenizer", asked);

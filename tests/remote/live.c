@@ -143,9 +143,21 @@ static void bound(ponder_model *m, ponder_config *c)
 
 static const char tools[] = "[{\"name\":\"add\",\"description\":\"Adds two numbers.\",\"parameters\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"integer\"}}}}]";
 
+/* By how many tokens a thought may seem to pass its limit. vLLM lists the tokens of each piece, so the limit is exact there. llama-server
+ * does not: a piece is taken for one token, but it holds back text that may become a marker, and bytes that are no whole letter yet,
+ * and sends them together with what comes next, so that a piece now and then holds two tokens. */
+static int64_t slack_of(ponder_model *m)
+{
+    char server[32] = "";
+    size_t n = 0;
+    ponder_model_info_str(m, PONDER_INFO_SERVER, server, sizeof server, &n);
+    return n == 9 && memcmp(server, "llama.cpp", 9) == 0;
+}
+
 static void thoughts(ponder_model *m, ponder_config *c)
 {
     char text[256];
+    const int64_t slack = slack_of(m);
     unsigned thought = 0, called = 0, answered = 0, over = 0, cap = 0, natural = 0, other = 0;
     set(c, PONDER_P_TEMPERATURE, 1);
     for (int seed = 1; seed <= 30; seed++) {
@@ -182,8 +194,7 @@ static void thoughts(ponder_model *m, ponder_config *c)
         }
         snprintf(text, sizeof text, "tokens %lld, ms %lld, message \"%s\": of 30, %u over; longest %u; cut %u, natural %u, none %u; answered %u, failed %u",
                  (long long)budgets[b].tokens, (long long)budgets[b].ms, budgets[b].message, over, most, cap, natural, other, answered, bad);
-        /* a piece is one token, where the server does not list them: now and then one holds two */
-        check((budgets[b].tokens < 0 || most <= budgets[b].tokens + 1) && bad == 0, "a thought budget is kept", text);
+        check((budgets[b].tokens < 0 || most <= budgets[b].tokens + slack) && bad == 0, "a thought budget is kept", text);
     }
     set(c, PONDER_P_THINK_TOKENS, -1);
     set(c, PONDER_P_THINK_MS, -1);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # llama_server.sh BUILD: the remote tests against real llama-servers.
-#   PONDER_LLAMA_SERVER  the program; or
+#   PONDER_LLAMA_SERVER  the program, or a folder with it; or
 #   PONDER_LLAMA_SOURCE  llama.cpp's source: built once (some ten minutes of a core) into PONDER_CACHE (default: BUILD/cache), then found there
 #   PONDER_SMOLLM2       a GGUF of SmolLM2
 #   PONDER_SCRIPTED      a GGUF of the scripted Muse Glimmer (may be missing: its part is skipped aloud)
@@ -8,13 +8,16 @@
 build=$(cd "$1" && pwd) || exit 1
 cache=${PONDER_CACHE:-$build/cache}
 program=${PONDER_LLAMA_SERVER:-$cache/llama-server/bin/llama-server}
+for place in bin/llama-server llama-server; do
+    if [ -d "$program" ] && [ -f "$program/$place" ]; then program=$program/$place; fi
+done
 if [ ! -x "$program" ] && [ -d "${PONDER_LLAMA_SOURCE:-}" ]; then
     mkdir -p "$cache/llama-server"
     cmake -S "$PONDER_LLAMA_SOURCE" -B "$cache/llama-server" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=ON \
         -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF >"$cache/llama-server.log" 2>&1 &&
         cmake --build "$cache/llama-server" --target llama-server -j2 >>"$cache/llama-server.log" 2>&1 || { tail "$cache/llama-server.log"; exit 1; }
 fi
-[ -x "$program" ] || { echo "skipped: no llama-server here (PONDER_LLAMA_SERVER, PONDER_LLAMA_SOURCE)"; exit 77; }
+[ -f "$program" ] && [ -x "$program" ] || { echo "skipped: no llama-server here (PONDER_LLAMA_SERVER, PONDER_LLAMA_SOURCE)"; exit 77; }
 [ -f "${PONDER_SMOLLM2:-}" ] || { echo "skipped: no model (PONDER_SMOLLM2)"; exit 77; }
 dir=$(mktemp -d)
 pids=

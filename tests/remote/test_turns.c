@@ -138,6 +138,13 @@ static void test_markup(void **state)
     assert_string_equal(t.thought, "Hm.");
     assert_string_equal(t.answer, "B");
     ponder_config_free(c);
+    c = new_config(); /* markers of its own */
+    OK(ponder_config_set_str(c, PONDER_P_THINK_OPEN, "[["));
+    OK(ponder_config_set_str(c, PONDER_P_THINK_CLOSE, "]]"));
+    t = play_once(CHUNK("{\"content\":\"[\"}") CHUNK("{\"content\":\"[Hm.]]B\"}") FINISH("stop") DONE, models_openai, c);
+    assert_string_equal(t.thought, "Hm.");
+    assert_string_equal(t.answer, "B");
+    ponder_config_free(c);
     /* nobody has said what it is: text is text */
     t = play_once(CHUNK("{\"content\":\"<think>Hm.</think>B\"}") FINISH("stop") DONE, models_openai, NULL);
     assert_string_equal(t.answer, "<think>Hm.</think>B");
@@ -235,14 +242,20 @@ static void test_settings(void **state)
     }
 }
 
-/* What a server would not keep to is refused, never left out. */
-static void check_refused(const char *models, ponder_param id, double value, const char *text)
+static void set_any(ponder_config *c, ponder_param id, double value, const char *text)
+{
+    if (text) OK(ponder_config_set_str(c, id, text));
+    else if (ponder_config_set_f64(c, id, value) != PONDER_OK) OK(ponder_config_set_i64(c, id, (int64_t)value));
+}
+
+/* What a server would not keep to is refused, never left out. `also`: another setting, to 1, that must not hide it; 0: none. */
+static void check_refused_beside(const char *models, ponder_param id, double value, const char *text, ponder_param also)
 {
     test_server s;
     ponder_config *c = new_config();
     test_server_start(&s, say_hello, NULL, models);
-    if (text) OK(ponder_config_set_str(c, id, text));
-    else if (ponder_config_set_f64(c, id, value) != PONDER_OK) OK(ponder_config_set_i64(c, id, (int64_t)value));
+    set_any(c, id, value, text);
+    if (also) set_any(c, also, 1, NULL);
     ponder_model *m = open_remote(s.url, NULL);
     ponder_session *session;
     ponder_status st = ponder_session_new(&session, m, c);
@@ -258,6 +271,8 @@ static void check_refused(const char *models, ponder_param id, double value, con
     ponder_config_free(c);
     test_server_stop(&s);
 }
+
+static void check_refused(const char *models, ponder_param id, double value, const char *text) { check_refused_beside(models, id, value, text, 0); }
 
 static void test_refusals(void **state)
 {
@@ -276,6 +291,96 @@ static void test_refusals(void **state)
     check_refused(models_vllm, PONDER_P_THINK_EXIT, 0, "entropy");
     check_refused(models_llama, PONDER_P_THINK_START, 1, NULL);
     check_refused(models_llama, PONDER_P_THINK_CONTINUE, 0, "Wait");
+    check_refused(models_vllm, PONDER_P_LOGPROBS, 0, NULL);
+    check_refused(models_llama, PONDER_P_LOGPROBS, 5, NULL);
+    check_refused_beside(models_llama, PONDER_P_LOOK_CLOSER, 1, NULL, PONDER_P_STRICT_TOOLS);
+    check_refused(models_vllm, PONDER_P_SUBAGENTS, 1, NULL);
+    check_refused(models_vllm, PONDER_P_PENALTY_WINDOW, 100, NULL);
+    check_refused(models_openai, PONDER_P_PENALTY_WINDOW, 100, NULL);
+    check_refused(models_openai, PONDER_P_EFFORT, 0, "50");
+    check_refused(models_openai, PONDER_P_THINK_MESSAGE, 0, "so");
+    check_refused_beside(models_openai, PONDER_P_ANSWER_TOKENS, 10, NULL, PONDER_P_MAX_TOKENS);
+    check_refused(models_vllm, PONDER_P_ANSWER_TOKENS, 10, NULL); /* of what? */
+    check_refused(models_vllm, PONDER_P_THINK_SOFT, 10, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_GRACE, 10, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_RANK, 5, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_EXIT_AT, 0.5, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_PATIENCE, 2, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_INTERVAL, 8, NULL);
+    check_refused(models_vllm, PONDER_P_THINK_PROBE_SHARE, 0.5, NULL);
+}
+
+/* What would change a local model's answers is refused when the model is opened. */
+static void test_local_model_settings(void **state)
+{
+    (void)state;
+    static const struct { ponder_param id; int64_t value; const char *text; } local[] = {
+        {PONDER_P_QUANTIZE, 0, "q8_0"}, {PONDER_P_KV_TYPE, 0, "f32"}, {PONDER_P_TOKENIZER, 0, "t.json"}, {PONDER_P_PROJECTOR, 0, "p.gguf"}, {PONDER_P_IMAGE_TOKENS, 64, NULL}};
+    test_server s;
+    test_server_start(&s, say_hello, NULL, models_vllm);
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+        ponder_config *c = new_config();
+        ponder_model *m = NULL;
+        set_any(c, local[i].id, (double)local[i].value, local[i].text);
+        assert_int_equal(ponder_model_open_remote(&m, s.url, c), PONDER_E_UNSUPPORTED);
+        assert_true(strlen(ponder_config_error(c)) > 10);
+        assert_null(m);
+        ponder_config_free(c);
+    }
+    test_server_stop(&s);
+}
+
+/* How sure an agent is of its tokens is not known: what is decided by it is refused. */
+static void test_no_confidence(void **state)
+{
+    (void)state;
+    test_server s;
+    test_server_start(&s, say_hello, NULL, models_vllm);
+    ponder_model *m = open_remote(s.url, NULL);
+    for (int drop = 0; drop < 2; drop++) {
+        ponder_config *c = new_config();
+        ponder_session *session = new_session(m, NULL);
+        ponder_contemplation *many;
+        OK(ponder_config_set_f64(c, PONDER_P_TEMPERATURE, 1));
+        set_any(c, drop ? PONDER_P_DROP : PONDER_P_SYNTHESIS, 0.5, drop ? NULL : "confidence");
+        ask(session, "?");
+        assert_int_equal(ponder_contemplation_new(&many, session, c), PONDER_E_UNSUPPORTED);
+        assert_int_equal(atomic_load(&s.requests), 0);
+        ponder_session_free(session);
+        ponder_config_free(c);
+    }
+    ponder_model_free(m);
+    test_server_stop(&s);
+}
+
+/* strict_tools may change at any time, and what else is refused stays so. */
+static void test_strict(void **state)
+{
+    (void)state;
+    test_server s;
+    test_server_start(&s, say_hello, NULL, models_llama);
+    ponder_model *m = open_remote(s.url, NULL);
+    ponder_session *session = new_session(m, NULL);
+    OK(ponder_session_tools(session, tools, sizeof tools - 1));
+    for (int strict = 0; strict < 3; strict++) {
+        ponder_config *c = new_config();
+        OK(ponder_config_set_i64(c, PONDER_P_STRICT_TOOLS, strict & 1));
+        OK(ponder_session_configure(session, c));
+        ask(session, "?");
+        assert_int_equal(generate(session).st, PONDER_OK);
+        json_t *b = body_of(&s), *t = json_object_get(b, "tools");
+        assert_int_equal(json_array_size(t), 2);
+        for (size_t k = 0; k < 2; k++) {
+            json_t *f = json_object_get(json_array_get(t, k), "function");
+            check_text(f, "name", k ? "g" : "add");
+            assert_int_equal(json_is_true(json_object_get(f, "strict")), strict & 1);
+        }
+        json_decref(b);
+        ponder_config_free(c);
+    }
+    ponder_session_free(session);
+    ponder_model_free(m);
+    test_server_stop(&s);
 }
 
 static void test_no_numbers(void **state)
@@ -619,6 +724,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),     cmocka_unit_test(test_ends),        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_markup),     cmocka_unit_test(test_settings),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_local_model_settings), cmocka_unit_test(test_no_confidence), cmocka_unit_test(test_strict),
         cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_conversation), cmocka_unit_test(test_going_on),
         cmocka_unit_test(test_token_budget), cmocka_unit_test(test_time_budget), cmocka_unit_test(test_close_thought),
         cmocka_unit_test(test_picture),    cmocka_unit_test(test_same_prefix),

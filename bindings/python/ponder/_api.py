@@ -614,7 +614,9 @@ PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memor
 "https://host/v1", several separated by blanks (they must serve the same model). Sessions work as those of a model here, but
 for what needs its numbers or tokens (PONDER_E_UNSUPPORTED with a text that says so; doc/remote.md has the list). Blocks until one
 server has told its models. Network code is loaded here and nowhere else; no thread is started (libcurl's look-up of a host's
-name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl; PONDER_E_IO: no server answered; PONDER_E_ARGUMENT.""",
+name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl, or a parameter that would change a
+model here and cannot change theirs (PONDER_P_QUANTIZE, _KV_TYPE, _TOKENIZER, _PROJECTOR, _IMAGE_TOKENS); PONDER_E_IO: no server
+answered; PONDER_E_ARGUMENT.""",
     "ponder_model_share": 'A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread.',
     "ponder_model_plan": """What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
 scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less.""",
