@@ -314,21 +314,28 @@ static void drive_all(ponder_session **s, size_t n, char answer[][32])
         }
 }
 
+/* No answer before all of its half have come: that they are there at the same time must not depend on who is faster. */
+static bool say_port_together(test_server *s, test_request *r)
+{
+    for (int i = 0; i < 2000 && atomic_load(&s->requests) < MANY / 2; i++) test_pause(5);
+    return say_port(s, r);
+}
+
 static void test_spread(void **state)
 {
     (void)state;
     test_server a, b;
     char urls[160], answer[MANY][32] = {{0}};
     ponder_session *s[MANY];
-    test_server_start(&a, say_port, NULL, models_openai);
-    test_server_start(&b, say_port, NULL, models_openai);
+    test_server_start(&a, say_port_together, NULL, models_openai);
+    test_server_start(&b, say_port_together, NULL, models_openai);
     snprintf(urls, sizeof urls, "%s  %s/v1/", a.url, b.url);
     ponder_model *m = open_remote(urls, NULL);
     for (int i = 0; i < MANY; i++) ask(s[i] = new_session(m, NULL), "?");
     drive_all(s, MANY, answer);
     assert_int_equal(atomic_load(&a.requests), MANY / 2); /* the least loaded first */
     assert_int_equal(atomic_load(&b.requests), MANY / 2);
-    assert_true(atomic_load(&a.most_open) > 4); /* at the same time */
+    assert_true(atomic_load(&a.most_open) >= MANY / 2); /* at the same time */
     for (int i = 0; i < MANY; i++) {
         assert_true(atoi(answer[i]) == a.port || atoi(answer[i]) == b.port);
         ponder_session_free(s[i]);
