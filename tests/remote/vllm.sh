@@ -15,9 +15,11 @@ VLLM_CPU_KVCACHE_SPACE=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 O
     ${PONDER_VLLM_MORE:+"$PONDER_VLLM_MORE"} >"$log" 2>&1 &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -f "$log"' EXIT
-for i in $(seq 1 120); do
+up=
+for i in $(seq 1 300); do
     kill -0 $server 2>/dev/null || { tail -n 20 "$log"; echo "vLLM ended"; exit 1; }
-    grep -q "Application startup complete" "$log" && break
+    grep -q "Application startup complete" "$log" && { up=1; break; }
     sleep 2
 done
+[ "$up" ] || { tail -n 20 "$log"; echo "vLLM does not answer"; exit 1; }
 "$build/tests/remote/live" "http://127.0.0.1:$port" --template muse --thinks
