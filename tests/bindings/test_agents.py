@@ -14,6 +14,7 @@ import ponder
 SEED = os.path.join(os.environ["PONDER_TEST_DATA"], "seed0")
 with open(os.path.join(SEED, "reference.json"), encoding="utf-8") as file:
     REFERENCE = {r["id"]: r for r in json.load(file)}["compose-03"]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 QUESTION = "Which 3 of 91462 sum to 11?"
 LONG = "From B do 1p2t3s4p"
 EOM, MESSAGE = 391, 395
