@@ -1,7 +1,7 @@
 /* The engine: who leads, what a step takes, when it is committed. */
 #include "engine/internal.h"
 
-enum { GATHER_LEAST_US = 100, GATHER_MOST_US = 10000, OUTPUT_BYTES = 32 << 20, PREFILL_LEAST = 16 };
+enum { GATHER_LEAST_US = 100, GATHER_MOST_US = 20000, OUTPUT_BYTES = 32 << 20, PREFILL_LEAST = 16, LATE_OFTEN = 4, LATE_CHANCE = 8 };
 
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out)
 {
@@ -147,9 +147,10 @@ void pn_engine_drop_run(pn_engine *e, pn_sequence *s)
 }
 
 /* Its caller is expected back soon, if it is one that comes back at once. */
-static void warm(pn_sequence *s, bool at_once)
+static void warm(pn_sequence *s)
 {
-    if (s->hot || s->late || !at_once) return;
+    if (s->hot || s->every || !s->at_once) return;
+    if (s->late >= LATE_OFTEN && s->late % LATE_CHANCE != 0) return;
     s->hot = true;
     s->e->n_hot++;
 }
@@ -168,7 +169,7 @@ static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
     if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
     s->done = true;
     e->n_waiting--;
-    warm(s, s->driven); /* its caller collects many one by one: the next step is to have them all */
+    warm(s); /* now, not when its caller has woken: the first to come back is to wait for all */
     if (s->caller) pn_caller_wake(s->caller);
 }
 
@@ -217,16 +218,13 @@ static void cool(pn_sequence *s)
 }
 
 /* Callers whose token was just computed are sampling and will be back: a step with all of them costs little more than one
- * without, so wait for them, but not for long. Who is late is not waited for again until it has been in time once. */
+ * without, so wait for them, but not for long. Who is late time and again is waited for only now and then. */
 static void gather(pn_engine *e, pn_caller *me)
 {
     uint64_t most = PN_MIN(PN_MAX(e->step_us / 4, (uint64_t)GATHER_LEAST_US), (uint64_t)GATHER_MOST_US), until = pn_now_us() + most;
     pn_caller_gather(e, me, until);
     if (pn_now_us() < until) return;
-    for (pn_sequence *s = e->first; s; s = s->next) {
-        s->late |= s->hot;
-        cool(s);
-    }
+    for (pn_sequence *s = e->first; s; s = s->next) cool(s);
 }
 
 /* Computes at the head of the team, without the lock, until the step ends or has to rest. False: there is nothing to
@@ -249,8 +247,8 @@ static void submit(pn_sequence *s)
 {
     pn_engine *e = s->e;
     cool(s);
-    s->late &= e->active;
     if (!s->waiting) {
+        s->late = e->active ? s->late + 1 : 0;
         s->waiting = true;
         s->done = false;
         e->n_waiting++;
@@ -272,7 +270,10 @@ static ponder_status wait_any(pn_engine *e, pn_sequence *const *s, uint32_t n, u
     pn_caller me;
     bool began = false;
     pn_caller_enter(e, &me, cancel, false);
-    for (uint32_t i = 0; i < n; i++) s[i]->caller = &me;
+    for (uint32_t i = 0; i < n; i++) {
+        s[i]->caller = &me;
+        s[i]->at_once = until == 0;
+    }
     while (!any_done(s, n)) {
         if (atomic_load(cancel)) {
             st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
@@ -304,10 +305,7 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
     else if (s->done) st = PONDER_OK;
     else if (atomic_load(&s->cancel)) st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
     if (st < 0) pn_sequence_withdraw(s);
-    if (st == PONDER_OK) {
-        s->waiting = s->done = false;
-        warm(s, !s->every && until == 0);
-    }
+    if (st == PONDER_OK) s->waiting = s->done = false;
     pthread_mutex_unlock(&e->mutex);
     return st;
 }
@@ -316,7 +314,6 @@ ponder_status pn_engine_advance_any(pn_engine *e, pn_sequence *const *s, uint32_
 {
     if (n == 0) return PONDER_OK;
     pthread_mutex_lock(&e->mutex);
-    for (uint32_t i = 0; i < n; i++) s[i]->driven = until == 0;
     ponder_status st = wait_any(e, s, n, until, cancel, err);
     pthread_mutex_unlock(&e->mutex);
     return st;

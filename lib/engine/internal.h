@@ -45,8 +45,9 @@ struct pn_sequence {
     uint32_t hold;            /* tokens before the try; 0: there is none */
     /* what its caller waits for */
     bool waiting, in_step, done;
-    bool hot, late;           /* its caller is expected back soon; it was waited for in vain the last time */
-    bool driven;              /* by pn_engine_advance_any, whose caller comes back at once */
+    bool hot;                 /* its caller is expected back soon */
+    uint8_t late;             /* how often in a row it came after the next step had begun */
+    bool at_once;             /* its caller blocks, and so comes back as soon as it has sampled */
     pn_caller *caller;        /* who is to be woken when it is done */
     pn_outputs outputs;       /* logits or hidden set: for every token; advanced as they are filled */
     bool every;

@@ -1,4 +1,4 @@
-/* Sessions driven from several host threads at once, beside one thread that steps as many: throughput in turns (wall and
+/* Sessions driven from several host threads at once, beside one thread that drives as many as a batch: throughput in turns (wall and
  * processor time, context switches), how evenly callers are served, and what a long prompt that joins does to the others.
  *
  *     bench-callers MODEL [callers 16] [rounds 5] [threads 2] */
@@ -102,18 +102,26 @@ static void *generate(void *arg)
 
 static void start(caller *c) { if (pthread_create(&c->thread, NULL, generate, c) != 0) exit(1); }
 
-static void step_in_turn(caller *c, uint32_t n)
+/* One thread that drives n sessions as one batch: what the library does for agents. */
+static void drive(ponder_model *m, caller *c, uint32_t n)
 {
+    static const _Atomic bool never;
     bool done[MOST] = {false};
-    for (uint32_t left = n; left;)
+    for (uint32_t left = n; left;) {
+        pn_sequence *waiting[MOST];
+        uint32_t n_waiting = 0;
         for (uint32_t i = 0; i < n; i++) {
-            ponder_event event = {.size = sizeof event};
-            if (done[i]) continue;
-            ponder_status st = ponder_session_step(c[i].s, 1000000, &event);
-            must(st, "step");
-            done[i] = st == PONDER_OK && event.kind == PONDER_EVENT_DONE;
-            left -= done[i];
+            ponder_event event;
+            ponder_status st = PONDER_OK;
+            while (!done[i] && !(st == PONDER_MORE && pn_sequence_submitted(c[i].s->seq))) { /* also for a token without text */
+                must(st = pn_session_next(c[i].s, PN_POLL, &event), "drive");
+                done[i] = st == PONDER_OK && event.kind == PONDER_EVENT_DONE;
+            }
+            if (!done[i]) waiting[n_waiting++] = c[i].s->seq;
         }
+        left = n_waiting;
+        if (left) must(pn_engine_advance_any(m->engine, waiting, n_waiting, 0, &never, NULL), "advance");
+    }
 }
 
 /* TOKENS of each of n sessions. The prompts are computed before. */
@@ -129,7 +137,7 @@ static cost together(ponder_model *m, uint32_t n, bool threads)
         for (uint32_t i = 0; i < n; i++) start(&c[i]);
         for (uint32_t i = 0; i < n; i++) pthread_join(c[i].thread, NULL);
     } else {
-        step_in_turn(c, n);
+        drive(m, c, n);
     }
     cost used = since(m, from);
     for (uint32_t i = 0; i < n; i++) ponder_session_free(c[i].s);
