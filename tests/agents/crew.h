@@ -4,7 +4,7 @@
 
 #include "../session/use.h"
 
-enum { MOST_AGENTS = 32 };
+enum { MOST_AGENTS = 12 };
 
 typedef struct said {
     char thought[2048], answer[2048];
