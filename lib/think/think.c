@@ -102,7 +102,7 @@ bool pn_think_held_back(const pn_think_limits *l, const pn_thought *t)
 
 /* ---- closing where it reads well -------------------------------------------------------------------------------- */
 
-enum { SOFT_SHARE = 2, SOFT_MOST = 256, GRACE_SHARE = 4, GRACE_MOST = 96 };
+enum { SOFT_SHARE = 2, SOFT_MOST = 256, GRACE_SHARE = 2, GRACE_MOST = 64 };
 
 static bool within(const pn_thought *t, const pn_think_room *r, int64_t asked, int64_t share, int64_t most)
 {

@@ -153,7 +153,7 @@ static void regions(void **state)
         const pn_think_room r = pn_think_room_of(&l, &t, &free_of_limits, false);
         assert_int_equal(r.tokens, 100 - (int64_t)used);
         assert_int_equal(pn_think_in_soft(&l, &t, &r), used >= 50);  /* automatic: a half */
-        assert_int_equal(pn_think_in_grace(&l, &t, &r), used >= 75); /* a quarter */
+        assert_int_equal(pn_think_in_grace(&l, &t, &r), used >= 50); /* half */
         pn_think_limits own = l;
         own.soft = 10;
         own.grace = 0;
