@@ -202,7 +202,7 @@ static void thoughts(ponder_model *m, ponder_config *c)
 }
 
 /* Sixteen answers at once, driven by this thread; `victim`: a server's process, ended when the first of them has said something. */
-static void many(ponder_model *m, ponder_config *c, pid_t victim)
+static void many(ponder_model *m, ponder_config *c, pid_t victim, bool thinks)
 {
     static heard h[MANY];
     ponder_session *s[MANY];
@@ -217,6 +217,7 @@ static void many(ponder_model *m, ponder_config *c, pid_t victim)
         h[i].st = PONDER_MORE;
         set(c, PONDER_P_SEED, i + 1);
         s[i] = session_of(m, c);
+        if (thinks) ponder_session_tools(s[i], tools, sizeof tools - 1); /* as above: it calls now and then */
         ponder_session_add(s[i], "user", "Tell me a number and why.", 25);
     }
     while (left)
@@ -271,7 +272,7 @@ int main(int argc, char **argv)
     check(true, "servers", text);
     if (!victim && !thinks) plain(m, c), bound(m, c);
     if (!victim && thinks) thoughts(m, c);
-    many(m, c, victim);
+    many(m, c, victim, thinks);
     if (victim) {
         ponder_model_info_i64(m, PONDER_INFO_SERVERS, &servers);
         check(servers == 1, "one server is left", "");
