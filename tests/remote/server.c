@@ -124,7 +124,7 @@ static bool answer(test_server *s, test_request *r)
     remember(&s->last_head, r->head);
     remember(&s->last_body, r->body);
     r->number = atomic_fetch_add(&s->requests, 1);
-    return s->handler(s, r);
+    return atomic_load(&s->handler)(s, r);
 }
 
 static void *serve(void *user)
@@ -133,8 +133,6 @@ static void *serve(void *user)
     test_request r;
     free(user);
     bool more = true;
-    unsigned now = atomic_fetch_add(&c.s->open, 1) + 1, most = atomic_load(&c.s->most_open);
-    while (now > most && !atomic_compare_exchange_weak(&c.s->most_open, &most, now)) { }
     while (more && !atomic_load(&c.s->stop) && read_request(c.fd, &r)) {
         more = answer(c.s, &r);
         free(r.head);
@@ -157,8 +155,12 @@ static void *listen_loop(void *user)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         connection *c = malloc(sizeof *c);
         *c = (connection){s, fd};
+        /* counted here, so that the server does not stop before the connection's thread has begun */
+        unsigned now = atomic_fetch_add(&s->open, 1) + 1, most = atomic_load(&s->most_open);
+        if (now > most) atomic_store(&s->most_open, now);
         pthread_t t;
-        if (pthread_create(&t, NULL, serve, c) == 0) pthread_detach(t);
+        if (pthread_create(&t, NULL, serve, c) != 0) exit(1);
+        pthread_detach(t);
     }
 }
 

@@ -23,7 +23,7 @@ struct test_server {
     int listener;
     int port;
     char url[64];
-    test_handler handler;
+    _Atomic(test_handler) handler; /* a test may change it between requests */
     void *user;
     const char *models;     /* what /v1/models says; NULL: a plain server's */
     _Atomic unsigned requests, open; /* chat requests; connections that are open */
