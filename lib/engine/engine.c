@@ -323,19 +323,18 @@ void pn_engine_nudge(pn_engine *e) { atomic_store(&e->rest, true); }
 
 void pn_sequence_submit(pn_sequence *s)
 {
-    if (s->past == s->n) return;
+    if (s->waiting || s->past == s->n) return;
     pthread_mutex_lock(&s->e->mutex);
-    if (!s->waiting) {
-        s->every = false;
-        s->outputs = (pn_outputs){0};
-        submit(s);
-    }
+    s->every = false;
+    s->outputs = (pn_outputs){0};
+    submit(s);
     pthread_mutex_unlock(&s->e->mutex);
 }
 
 ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err)
 {
     if (s->n == 0) return pn_fail(err, PONDER_E_STATE, "the sequence is empty");
+    if (s->waiting) return wait_for(s, until, err); /* another's step may be committing it: nothing else is looked at without the lock */
     if (pn_sequence_logits(s)) return PONDER_OK;
     /* All tokens are in the store, but nobody kept the logits: the last one is done again. */
     if (s->past == s->n) {
