@@ -112,7 +112,8 @@ with_clang() { CC=clang build_and_test clang; }
 # Not detect_stack_use_after_return: gcc 12 then misaligns 64-byte locals (its bug 110027), and AVX-512 code faults.
 with_asan() {
     CC=gcc build asan -Db_sanitize=address,undefined -Dwerror=false -Dbuildtype=debug -Doptimization=1 -Db_lundef=false &&
-        ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        LSAN_OPTIONS=suppressions=$top/tests/lsan.supp:print_suppressions=0 \
+            ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
             test_all asan --timeout-multiplier 5
 }
 # ThreadSanitizer cannot bear some kernels' address randomisation; containers may forbid to turn it off.
