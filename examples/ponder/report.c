@@ -52,18 +52,27 @@ static int close_file(FILE *f, const char *path)
     return fclose(f) || bad ? fail(path, PONDER_E_IO, "could not be written") : 0;
 }
 
+/* The whole answer; the caller frees it. */
+static char *answer_of(ponder_contemplation *k, size_t *n)
+{
+    char *answer;
+    *n = 0;
+    ponder_contemplation_answer(k, NULL, 0, n);
+    answer = must_alloc(*n + 1, 1);
+    ponder_contemplation_answer(k, answer, *n, n);
+    return answer;
+}
+
 int report_write(const char *path, const crew *c, ponder_contemplation *k)
 {
     ponder_contemplation_info i = {.size = sizeof i};
-    size_t n = 0;
+    size_t n;
     char *answer;
     FILE *f = fopen(path, "w");
     if (!f)
         return fail(path, PONDER_E_IO, strerror(errno));
     ponder_contemplation_status(k, &i);
-    ponder_contemplation_answer(k, NULL, 0, &n);
-    answer = must_alloc(n + 1, 1);
-    ponder_contemplation_answer(k, answer, n, &n);
+    answer = answer_of(k, &n);
     fputs("{\n  \"answer\": ", f);
     json_text(f, answer, n);
     free(answer);
@@ -145,15 +154,13 @@ int svg_write(const char *path, const crew *c, ponder_contemplation *k)
 {
     ponder_contemplation_info i = {.size = sizeof i};
     const double ms = c->decided > 0 ? c->decided : 1, bottom = TOP + (double)c->n * LANE;
-    size_t n = 0;
+    size_t n;
     char *answer;
     FILE *f = fopen(path, "w");
     if (!f)
         return fail(path, PONDER_E_IO, strerror(errno));
     ponder_contemplation_status(k, &i);
-    ponder_contemplation_answer(k, NULL, 0, &n);
-    answer = must_alloc(n + 1, 1);
-    ponder_contemplation_answer(k, answer, n, &n);
+    answer = answer_of(k, &n);
     fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1200\" height=\"%.0f\" viewBox=\"0 0 1200 %.0f\" font-family=\"sans-serif\" font-size=\"12\">\n"
                "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n<text x=\"%d\" y=\"22\" font-size=\"15\">", bottom + 30, bottom + 30, LEFT);
     put_xml(f, answer, n, 2 * MOST_LABEL);
