@@ -28,6 +28,8 @@ typedef struct pn_call {
 ponder_status pn_call_begin(pn_call *c, ponder_session *s);
 /* PONDER_E_UNSUPPORTED for a session of a remote model; `what`: that it has none of. */
 ponder_status pn_call_local(ponder_session *s, const char *what);
+/* Calls the host back under its own floating-point settings; 0 without a callback. */
+int32_t pn_call_tell(const pn_call *call, ponder_on_event on_event, void *user, const ponder_event *event);
 ponder_status pn_call_end(pn_call *c, ponder_status st);
 
 #endif

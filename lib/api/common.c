@@ -82,6 +82,16 @@ ponder_status pn_call_end(pn_call *c, ponder_status st)
     return st;
 }
 
+int32_t pn_call_tell(const pn_call *call, ponder_on_event on_event, void *user, const ponder_event *event)
+{
+    if (!on_event) return 0;
+    pn_fenv ours;
+    pn_fenv_leave(&call->fenv); /* the host's code runs under the host's settings */
+    int32_t stop = on_event(user, event);
+    pn_fenv_enter(&ours);
+    return stop;
+}
+
 /* A device or a pipe is written to; a file must never take its place. */
 static bool is_stream(const char *path)
 {

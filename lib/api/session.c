@@ -83,16 +83,6 @@ ponder_status ponder_session_prompt_ids(ponder_session *s, const int32_t *ids, s
 
 /* ---- turns ------------------------------------------------------------------------------------- */
 
-static int32_t tell(pn_call *call, ponder_on_event on_event, void *user, const ponder_event *event)
-{
-    if (!on_event) return 0;
-    pn_fenv ours;
-    pn_fenv_leave(&call->fenv); /* the host's code runs under the host's settings */
-    int32_t stop = on_event(user, event);
-    pn_fenv_enter(&ours);
-    return stop;
-}
-
 ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_event, void *user)
 {
     BEGIN(s);
@@ -101,13 +91,13 @@ ponder_status ponder_session_generate(ponder_session *s, ponder_on_event on_even
     do {
         st = pn_session_next(s, 0, &event);
         if (st != PONDER_OK) break;
-        if (tell(&call, on_event, user, &event) != 0) pn_session_cancel(s);
+        if (pn_call_tell(&call, on_event, user, &event) != 0) pn_session_cancel(s);
     } while (event.kind != PONDER_EVENT_DONE);
     if (st != PONDER_OK) {
         event = (ponder_event){.size = sizeof event, .kind = PONDER_EVENT_DONE, .end = PONDER_END_FAILED, .token = -1, .agent = -1};
         event.text = s->err.text;
         event.text_bytes = strlen(s->err.text);
-        tell(&call, on_event, user, &event);
+        pn_call_tell(&call, on_event, user, &event);
     }
     pn_session_leave(s);
     END();

@@ -83,16 +83,11 @@ static int32_t watch(void *user, const ponder_event *e)
     return l->failed ? 1 : stop;
 }
 
-/* Of an agent that the model has; the host's code runs under the host's settings. */
+/* Of an agent that the model has. */
 static int32_t tell_agent(void *user, const ponder_event *e)
 {
     loop *l = user;
-    pn_fenv ours;
-    if (!l->on_event) return 0;
-    pn_fenv_leave(&l->call->fenv);
-    int32_t stop = l->on_event(l->user, e);
-    pn_fenv_enter(&ours);
-    return stop;
+    return pn_call_tell(l->call, l->on_event, l->user, e);
 }
 
 static int32_t ask_for_agent(void *user, ponder_session *s, const ponder_event *call)
