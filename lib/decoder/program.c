@@ -202,6 +202,10 @@ void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs)
         for (uint32_t i = 0; i < runs[r].n; i++) p->run_of[p->columns++] = (uint16_t)r;
         for (uint32_t i = 0; i < runs[r].n_out; i++) p->col_of[p->outputs++] = p->columns - runs[r].n_out + i;
     }
+    pn_slot *const slots[] = {&p->in, &p->attn, &p->ff, &p->joined}, *const rows[] = {&p->rows, &p->hidden};
+    for (size_t i = 0; i < PN_COUNT(slots); i++) pn_slot_columns(slots[i], p->columns);
+    for (size_t i = 0; i < PN_COUNT(rows); i++) pn_slot_columns(rows[i], p->columns * p->d->experts_used);
+    pn_slot_columns(&p->out, p->outputs);
 }
 
 void pn_program_drop(pn_run *r)

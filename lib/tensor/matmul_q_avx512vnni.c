@@ -198,11 +198,30 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     }
 }
 
+/* What is fetched while one column goes through: the blocks that come a distance after the current one, their scales too (a stream of
+ * its own, whose misses cost as much), and where the panels end, the next two's. So memory is read without a pause. */
+typedef struct ahead {
+    ptrdiff_t codes, scales;  /* from the current place to what is fetched */
+} ahead;
+
+INLINE ahead ahead_of(const int t, const pn_q_tile *k, size_t b)
+{
+    const size_t blocks = FETCH_BYTES / code_bytes_of(t) / (size_t)per_of(t) * (size_t)per_of(t);
+    ahead a = {(ptrdiff_t)(blocks * code_bytes_of(t)), (ptrdiff_t)(blocks / (size_t)per_of(t) * scale_bytes_of(t))};
+    if (b + blocks >= k->n_blocks && k->n_panels == 2) {
+        const ptrdiff_t next = 2 * (k->codes[1] - k->codes[0]);
+        a.codes += next - (ptrdiff_t)(k->n_blocks * code_bytes_of(t));
+        a.scales += next - (ptrdiff_t)(k->n_blocks / (size_t)per_of(t) * scale_bytes_of(t));
+    }
+    return a;
+}
+
 INLINE void one_column(const int t, const int np, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
     __m512 acc[2] = {_mm512_load_ps(k->acc), _mm512_load_ps(k->acc + 16)};
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
+        const ahead far = ahead_of(t, k, b);
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             int32_t start[2];
@@ -211,14 +230,16 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
             block o[2];
 #pragma GCC unroll 2
             for (int p = 0; p < np; p++) {
-                fetch_ahead(t, codes[p]);
+                fetch(codes[p] + far.codes, code_bytes_of(t));
                 load_block(t, true, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
             column(t, true, np, o, k->x->q + 32 * at, &(extra){k->x->d + 2 * at, start, f}, acc);
         }
-        for (int p = 0; p < np; p++)
+        for (int p = 0; p < np; p++) {
+            fetch(scales[p] + far.scales, scale_bytes_of(t));
             scales[p] += scale_bytes_of(t);
+        }
     }
     for (int p = 0; p < np; p++)
         _mm512_store_ps(k->acc + 16 * p, acc[p]);

@@ -21,6 +21,11 @@ void pn_arena_slot(pn_arena *a, pn_slot *s, size_t width, uint32_t cap, bool qua
     if (quantised) pn_acts_bind(&s->q, width, cap, true, q);
 }
 
+void pn_slot_columns(pn_slot *s, uint32_t columns)
+{
+    if (s->q.q) pn_acts_bind(&s->q, s->width, PN_MAX(columns, 1u), true, s->q.q);
+}
+
 void pn_slot_put(const pn_kernels *k, pn_slot *s, uint32_t col)
 {
     if (s->q.q) k->acts_put(&s->q, col, s->x + col * s->width);

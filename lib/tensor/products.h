@@ -33,6 +33,9 @@ typedef struct pn_slot {
     pn_acts f, q;             /* q.q NULL: not needed */
 } pn_slot;
 
+/* So many columns follow, at most those that the slot was made for: their blocks lie side by side. (A single column would else
+ * have each block in a page of its own.) */
+void pn_slot_columns(pn_slot *s, uint32_t columns);
 /* Column `col` of s was written: quantise it where needed. */
 void pn_slot_put(const pn_kernels *k, pn_slot *s, uint32_t col);
 
