@@ -124,7 +124,7 @@ enum {
     PONDER_P_QUANTIZE = 104,      /* str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading */
     PONDER_P_BATCH = 105,         /* i64: most tokens one step computes */
     PONDER_P_CHUNK = 106,         /* i64: most prompt tokens a step takes while another sequence is generating */
-    PONDER_P_KV_TYPE = 107,       /* str: "f32", "f16" or "q8_0": the key-value store */
+    PONDER_P_KV_TYPE = 107,       /* str: "f32", "f16", "q8_0" or "q4": the key-value store: 32, 16, 9 or 4.5 bits a value */
     PONDER_P_TOKENIZER = 108,     /* str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's */
     PONDER_P_SEQUENCES = 109,     /* i64: most sequences in one step */
     PONDER_P_PROJECTOR = 110,     /* str: path of a GGUF with the model's image and audio towers (an "mmproj" file) */

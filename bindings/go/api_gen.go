@@ -88,7 +88,7 @@ const ParamBatch Param = 105 // i64: most tokens one step computes
 
 const ParamChunk Param = 106 // i64: most prompt tokens a step takes while another sequence is generating
 
-const ParamKVType Param = 107 // str: "f32", "f16" or "q8_0": the key-value store
+const ParamKVType Param = 107 // str: "f32", "f16", "q8_0" or "q4": the key-value store: 32, 16, 9 or 4.5 bits a value
 
 const ParamTokenizer Param = 108 // str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's
 
@@ -596,7 +596,7 @@ func (c *Config) SetChunk(value int64) error {
 	return c.setI64(ParamChunk, value)
 }
 
-// SetKVType: "f32", "f16" or "q8_0": the key-value store.
+// SetKVType: "f32", "f16", "q8_0" or "q4": the key-value store: 32, 16, 9 or 4.5 bits a value.
 func (c *Config) SetKVType(value string) error {
 	return c.setStr(ParamKVType, value)
 }

@@ -54,6 +54,11 @@ static void head_norms(const pn_program *p, float *x, uint32_t heads, const floa
     }
 }
 
+static void turn_heads(const pn_program *p, float *x, uint32_t heads, bool back)
+{
+    for (uint32_t h = 0; h < heads; h++) p->k.turn(x + h * p->d->head_dim, p->d->head_dim, back);
+}
+
 /* Biases, norms, rotation; then keys and values go to their page. */
 void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
 {
@@ -73,13 +78,18 @@ void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
         for (uint32_t h = 0; h < d->heads; h++) p->k.rope(q + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
         for (uint32_t h = 0; h < d->kv_heads; h++) p->k.rope(k + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
     }
+    if (p->kv.type == PN_KV_Q4) {
+        turn_heads(p, q, d->heads, false);
+        turn_heads(p, k, d->kv_heads, false);
+        turn_heads(p, v, d->kv_heads, false);
+    }
     uint32_t pos = r->pos + (col - r->col);
     uint8_t *block = r->pages[l->group][pos / PN_KEYS] + l->index * p->kv.layer_bytes;
     for (uint32_t h = 0; h < d->kv_heads; h++, block += p->kv.head_bytes)
         p->k.kv_put(p->kv.type, block, block + p->kv.key_bytes, pos % PN_KEYS, d->head_dim, k + h * d->head_dim, v + h * d->head_dim);
 }
 
-/* The attention result: normalise the softmax, norm of each head, output gate. */
+/* The attention result: normalise the softmax, turn back what the store had turned, norm of each head, output gate. */
 void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col)
 {
     const pn_description *d = p->d;
@@ -87,6 +97,7 @@ void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col)
     float *a = p->attn.x + col * n;
     for (uint32_t h = 0; h < d->heads; h++) {
         p->k.scale(a + h * d->head_dim, 1.0f / p->state_l[(size_t)col * d->heads + h], d->head_dim);
+        if (p->kv.type == PN_KV_Q4) p->k.turn(a + h * d->head_dim, d->head_dim, true);
         if (d->head_norm) p->k.norm(PN_NORM_PLAIN, a + h * d->head_dim, a + h * d->head_dim, NULL, d->head_dim, d->eps);
     }
     if (l->g.batch) p->k.sigmoid_mul(a, a, p->g + col * n, n);

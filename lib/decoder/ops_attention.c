@@ -37,10 +37,11 @@ static uint32_t round_spans(const pn_program *p, const pn_layer *l, const pn_run
 /* Columns a tile: enough that sequences share what they read, few enough that every thread has some tiles. */
 static uint32_t share_out(const pn_program *p, uint32_t spans)
 {
-    enum { LEAST_QUERIES = 8, TILES_A_THREAD = 4 };
+    enum { LEAST_QUERIES = 8, TILES_A_THREAD = 2 };
     const uint32_t group = p->d->heads / p->d->kv_heads, least = (LEAST_QUERIES + group - 1) / group;
     const uint32_t even = p->columns * spans * p->d->kv_heads / (TILES_A_THREAD * p->limits.threads);
-    return PN_MIN(PN_MAX(even, least), columns_a_tile(p));
+    const uint32_t most = PN_MIN(PN_MAX(even, least), columns_a_tile(p)), tiles = (p->columns + most - 1) / most;
+    return (p->columns + tiles - 1) / tiles;
 }
 
 uint32_t pn_enter_attend(pn_program *p, uint32_t op)
@@ -106,14 +107,43 @@ static const uint8_t *page_seen(const pn_program *p, const pn_layer *l, pn_attn_
     return q->lo < q->hi ? a->pages[i][b] : NULL;
 }
 
+/* A block on its way into the cache while another is computed: blocks of one layer lie a page apart, which no hardware foresees. */
+static void fetch(const uint8_t *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
+}
+
+/* Its keys, and the values that q sees. */
+static void fetch_block(const pn_program *p, const uint8_t *block, const pn_attn_query *q)
+{
+    const size_t row = (p->kv.head_bytes - p->kv.key_bytes) / PN_KEYS;
+    fetch(block, p->kv.key_bytes);
+    fetch(block + p->kv.key_bytes + q->lo * row, (q->hi - q->lo) * row);
+}
+
+/* Blocks of the span that somebody sees: first .. end. */
+static extent blocks_of(const pn_program *p, const pn_layer *l, const pn_attn_part *a)
+{
+    extent e = {SPAN_BLOCKS, 0};
+    for (uint32_t i = 0; i < a->n; i++) {
+        const uint32_t pos = a->pos[i], low = l->group == PN_SLIDING && pos + 1 > p->d->window ? pos + 1 - p->d->window : 0;
+        e.first = PN_MIN(e.first, low > a->base[i] ? (low - a->base[i]) / PN_KEYS : 0);
+        if (pos >= a->base[i]) e.end = PN_MAX(e.end, PN_MIN((pos - a->base[i]) / PN_KEYS + 1, (uint32_t)SPAN_BLOCKS));
+    }
+    return e;
+}
+
 static void attend_part(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t kv_head, void *scratch)
 {
     const size_t at = l->index * p->kv.layer_bytes + kv_head * p->kv.head_bytes;
-    for (uint32_t b = 0; b < SPAN_BLOCKS; b++) {
-        const uint8_t *page = a->n ? page_seen(p, l, a, 0, b) : NULL, *next = NULL;
+    const extent blocks = blocks_of(p, l, a);
+    for (uint32_t b = blocks.first; b < blocks.end; b++) {
+        const uint8_t *page = page_seen(p, l, a, 0, b), *next = NULL;
         for (uint32_t from = 0, to; from < a->n; from = to, page = next) {
             for (to = from + 1; to < a->n && (next = page_seen(p, l, a, to, b)) == page;) to++;
             if (!page) continue;
+            if (to < a->n && next) fetch_block(p, next + at, &a->query[to]);
+            else if (to == a->n && b + 1 < blocks.end) fetch(a->pages[0][b + 1] + at, p->kv.head_bytes);
             p->k.attn_block(p->kv.type, page + at, page + at + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, a->query + from,
                             to - from, scratch);
         }

@@ -16,7 +16,7 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_QUANTIZE, "quantize", "", 0, "quantise a float checkpoint while loading: q8_0, q4_0, q4_k"),
     I64(PONDER_P_BATCH, "batch", 512, 16, 4096, 0, "most tokens a step"),
     I64(PONDER_P_CHUNK, "chunk", 64, 1, 4096, 0, "most prompt tokens a step while another sequence generates"),
-    STR(PONDER_P_KV_TYPE, "kv_type", "f16", 0, "key-value store: f32, f16, q8_0"),
+    STR(PONDER_P_KV_TYPE, "kv_type", "f16", 0, "key-value store: f32, f16, q8_0, q4"),
     STR(PONDER_P_TOKENIZER, "tokenizer", "", 0, "path of a tokenizer to use instead of the model's"),
     I64(PONDER_P_SEQUENCES, "sequences", 64, 1, 1024, 0, "most sequences in one step"),
     STR(PONDER_P_PROJECTOR, "projector", "", 0, "path of a GGUF with the image and audio towers"),

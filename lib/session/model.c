@@ -33,7 +33,8 @@ static ponder_status engine_options(const ponder_config *c, pn_engine_options *o
     if (strcmp(kv, "f32") == 0) o->kv = PN_KV_F32;
     else if (strcmp(kv, "f16") == 0) o->kv = PN_KV_F16;
     else if (strcmp(kv, "q8_0") == 0) o->kv = PN_KV_Q8_0;
-    else return pn_fail(err, PONDER_E_RANGE, "kv_type: \"%s\" is none of f32, f16, q8_0", kv);
+    else if (strcmp(kv, "q4") == 0) o->kv = PN_KV_Q4;
+    else return pn_fail(err, PONDER_E_RANGE, "kv_type: \"%s\" is none of f32, f16, q8_0, q4", kv);
     return PONDER_OK;
 }
 

@@ -23,21 +23,27 @@ LEVEL(avx512, avx512, avx2, avx512)
 LEVEL(avx512vnni, avx512, avx512vnni, avx512)
 #endif
 
+static size_t groups_of(uint32_t hd) { return ((size_t)hd + 31) / 32; }
+
 size_t pn_scratch_bytes(uint32_t hd)
 {
     const size_t padded = ((size_t)hd + 15) / 16 * 16;
-    const size_t attention = (size_t)PN_KEYS * padded * 2 * sizeof(float) + 4096; /* a block as floats, and weights */
+    /* A block as floats, scales of its keys and values, and weights. */
+    const size_t attention = (size_t)PN_KEYS * (padded + groups_of(hd)) * 2 * sizeof(float) + 4096;
     return PN_MAX(attention, (size_t)PN_SCRATCH_PACK);
 }
 
-size_t pn_kv_key_bytes(pn_kv_type t, uint32_t hd)
+static size_t block_bytes(pn_kv_type t, uint32_t hd, size_t codes)
 {
-    const size_t values = (size_t)PN_KEYS * hd, groups = ((size_t)hd + 31) / 32;
-    const size_t n = t == PN_KV_F32 ? values * 4 : t == PN_KV_F16 ? values * 2 : values + groups * PN_KEYS * sizeof(float);
+    const size_t values = (size_t)PN_KEYS * hd, scales = PN_KEYS * groups_of(hd);
+    const size_t n = t == PN_KV_F32 ? values * 4 : t == PN_KV_F16 ? values * 2 : t == PN_KV_Q8_0 ? values + scales * sizeof(float)
+                                                                                                 : codes + scales * sizeof(uint16_t);
     return (n + 63) / 64 * 64;
 }
 
-size_t pn_kv_value_bytes(pn_kv_type t, uint32_t hd) { return pn_kv_key_bytes(t, hd); }
+/* Q4: a byte has two values of a position, of keys neighbours, of values 16 apart. */
+size_t pn_kv_key_bytes(pn_kv_type t, uint32_t hd) { return block_bytes(t, hd, ((size_t)hd + 1) / 2 * PN_KEYS); }
+size_t pn_kv_value_bytes(pn_kv_type t, uint32_t hd) { return block_bytes(t, hd, groups_of(hd) * 16 * PN_KEYS); }
 
 void pn_kernels_init(pn_kernels *k, uint32_t cpu)
 {

@@ -27,6 +27,7 @@ void LEVEL(pn_kernels_float)(pn_kernels *k)
     k->conv_row = conv_row;
     k->rope = rope;
     k->dot = dot;
+    k->turn = turn;
     k->kv_put = kv_put;
     k->attn_block = attn_block;
     k->attn_join = attn_join;

@@ -109,4 +109,57 @@ INLINE float v_top(vf v)
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
+INLINE vf v_partner(vf v, int w)
+{
+    if (w == 1) BOTH(_mm256_permute_ps(v.a, 0xb1), _mm256_permute_ps(v.b, 0xb1));
+    if (w == 2) BOTH(_mm256_permute_ps(v.a, 0x4e), _mm256_permute_ps(v.b, 0x4e));
+    if (w == 4) BOTH(_mm256_permute2f128_ps(v.a, v.a, 1), _mm256_permute2f128_ps(v.b, v.b, 1));
+    BOTH(v.b, v.a);
+}
+INLINE __m256 flip8(__m256 v, uint32_t bits)
+{
+    const __m256i up = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    __m256i sign = _mm256_and_si256(_mm256_sllv_epi32(_mm256_set1_epi32((int)bits), up), _mm256_set1_epi32(INT32_MIN));
+    return _mm256_xor_ps(v, _mm256_castsi256_ps(sign));
+}
+INLINE vf v_flip(vf v, uint32_t bits) { BOTH(flip8(v.a, bits), flip8(v.b, bits >> 8)); }
+INLINE vf v_load_twice(const float *p)
+{
+    __m256 v = _mm256_loadu_ps(p);
+    BOTH(_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+         _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
+}
+INLINE __m256 lookup8(__m256i c, vf table) /* a permutation looks at 3 bits; the fourth chooses the half */
+{
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.a, c), _mm256_permutevar8x32_ps(table.b, c),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(c, 28)));
+}
+INLINE vf v_lookup(const uint8_t *p, int shift, vf table)
+{
+    __m128i c = load128(p), by = _mm_cvtsi32_si128(shift);
+    BOTH(lookup8(_mm256_srl_epi32(_mm256_cvtepu8_epi32(c), by), table),
+         lookup8(_mm256_srl_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(c, 8)), by), table));
+}
+/* Eight vectors at once, by the tree of one: each step halves what is left of each. */
+#define EACH_OF_8(name, op) \
+    INLINE __m256 half_##name(vf x, vf y) \
+    { \
+        __m256 s = op(x.a, x.b), t = op(y.a, y.b); \
+        return op(_mm256_permute2f128_ps(s, t, 0x20), _mm256_permute2f128_ps(s, t, 0x31)); \
+    } \
+    INLINE __m256 quarter_##name(__m256 s, __m256 t) \
+    { \
+        return op(_mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(s), _mm256_castps_pd(t))), \
+                  _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(s), _mm256_castps_pd(t)))); \
+    } \
+    INLINE vf name(const vf *x) \
+    { \
+        __m256 s = quarter_##name(half_##name(x[0], x[4]), half_##name(x[1], x[5])); \
+        __m256 t = quarter_##name(half_##name(x[2], x[6]), half_##name(x[3], x[7])); \
+        __m256 r = op(_mm256_shuffle_ps(s, t, 0x88), _mm256_shuffle_ps(s, t, 0xdd)); \
+        BOTH(r, r); \
+    }
+EACH_OF_8(v_sum_each, _mm256_add_ps)
+EACH_OF_8(v_top_each, _mm256_max_ps)
+#undef EACH_OF_8
 #undef BOTH

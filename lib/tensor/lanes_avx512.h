@@ -70,3 +70,37 @@ INLINE float v_top(vf v)
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
+/* Lane i: its partner i ^ w, w = 1, 2, 4 or 8. */
+INLINE vf v_partner(vf v, int w)
+{
+    if (w == 1) return _mm512_permute_ps(v, 0xb1);
+    if (w == 2) return _mm512_permute_ps(v, 0x4e);
+    return w == 4 ? _mm512_shuffle_f32x4(v, v, 0xb1) : _mm512_shuffle_f32x4(v, v, 0x4e);
+}
+INLINE vf v_flip(vf v, uint32_t bits) { return _mm512_mask_xor_ps(v, (__mmask16)bits, v, _mm512_set1_ps(-0.0f)); }
+INLINE vf v_load_twice(const float *p)
+{
+    const __m512i at = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(at, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+INLINE vf v_lookup(const uint8_t *p, int shift, vf table)
+{
+    __m512i c = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_permutexvar_ps(_mm512_srl_epi32(c, _mm_cvtsi32_si128(shift)), table); /* it looks at 4 bits alone */
+}
+/* Eight vectors at once, by the tree of one: each step halves what is left of each. */
+#define EACH_OF_8(name, op) \
+    INLINE vf half_##name(vf a, vf b) { return op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); } \
+    INLINE vf quarter_##name(vf a, vf b) { return op(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); } \
+    INLINE vf name(const vf *x) \
+    { \
+        vf a = quarter_##name(half_##name(x[0], x[1]), half_##name(x[2], x[3])); \
+        vf b = quarter_##name(half_##name(x[4], x[5]), half_##name(x[6], x[7])); \
+        vf c = op(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))), \
+                  _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)))); \
+        const __m512i at = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 4, 8, 12, 2, 6, 10, 14); \
+        return _mm512_permutexvar_ps(at, op(c, _mm512_movehdup_ps(c))); \
+    }
+EACH_OF_8(v_sum_each, _mm512_add_ps)
+EACH_OF_8(v_top_each, _mm512_max_ps)
+#undef EACH_OF_8

@@ -58,4 +58,15 @@ INLINE float v_top(vf v)
         for (int i = 0; i < w; i++) v.f[i] = v.f[i] > v.f[i + w] ? v.f[i] : v.f[i + w];
     return v.f[0];
 }
+/* Lanes 0 .. 7: of eight vectors each its sum, its greatest; the other lanes are anything. */
+INLINE vf v_sum_each(const vf *x) { LANES(v_sum(x[i % 8])); }
+INLINE vf v_top_each(const vf *x) { LANES(v_top(x[i % 8])); }
+/* Lane i: its partner i ^ w, w = 1, 2, 4 or 8. */
+INLINE vf v_partner(vf v, int w) { LANES(v.f[i ^ w]); }
+/* The sign turned where a bit is set. */
+INLINE vf v_flip(vf v, uint32_t bits) { LANES(bits >> i & 1 ? -v.f[i] : v.f[i]); }
+/* Eight floats, each twice. */
+INLINE vf v_load_twice(const float *p) { LANES(p[i / 2]); }
+/* Of each of 16 bytes the four bits above `shift`: that entry of the table. */
+INLINE vf v_lookup(const uint8_t *p, int shift, vf table) { LANES(table.f[p[i] >> shift & 15]); }
 #undef LANES

@@ -91,9 +91,10 @@ typedef enum pn_norm_kind {
 
 enum { PN_KEYS = 32 };   /* keys a block: attention's fixed absolute cut, and the page size */
 
-typedef enum pn_kv_type { PN_KV_F32 = 0, PN_KV_F16 = 1, PN_KV_Q8_0 = 2 } pn_kv_type;
+typedef enum pn_kv_type { PN_KV_F32 = 0, PN_KV_F16 = 1, PN_KV_Q8_0 = 2, PN_KV_Q4 = 3, PN_KV_TYPES } pn_kv_type;
 /* Bytes of one key block and one value block of 32 positions by hd values. Keys lie transposed ([hd][32]), values by
- * position ([32][hd]). Q8_0 groups: 32 values of one position (the last group of a head may be short). Multiples of 64. */
+ * position ([32][hd]). Q8_0 and Q4 groups: 32 values of one position (the last group of a head may be short). Multiples of 64.
+ * What goes into a Q4 block, and the queries over it, are rotated by `turn` first, and the result is turned back. */
 size_t pn_kv_key_bytes(pn_kv_type t, uint32_t hd);
 size_t pn_kv_value_bytes(pn_kv_type t, uint32_t hd);
 
@@ -129,6 +130,9 @@ typedef struct pn_kernels {
     /* Rotate one head. cs: n_rot/2 cosines then n_rot/2 sines. pairs: neighbours (2i, 2i+1), else split halves. */
     void (*rope)(float *x, const float *cs, uint32_t n_rot, bool pairs);
     float (*dot)(const float *a, const float *b, size_t n);                        /* 16 lanes, fixed tree */
+    /* Rotate one head for Q4: signs, then a Walsh-Hadamard transform over blocks as long as the greatest power of two that
+     * divides hd (256 at most). Products of two turned heads are those of the heads; `back` undoes it. */
+    void (*turn)(float *x, uint32_t hd, bool back);
     /* Store position j (0..31) of a key and a value block. */
     void (*kv_put)(pn_kv_type t, void *key_block, void *value_block, uint32_t j, uint32_t hd, const float *k, const float *v);
     /* n_q queries over one block, joined into each query's running state in the written order. Keys outside

@@ -175,11 +175,20 @@ static void conv_row(float *y, const float *x, const float *w, const float *b, s
     }
 }
 
-/* Plain loops: heads are short, and the compiler vectorises them. */
 static void rope(float *x, const float *cs, uint32_t n_rot, bool pairs)
 {
-    uint32_t half = n_rot / 2, step = pairs ? 2 : 1, gap = pairs ? 1 : half;
-    for (uint32_t i = 0; i < half; i++) {
+    const uint32_t half = n_rot / 2, step = pairs ? 2 : 1, gap = pairs ? 1 : half;
+    uint32_t i = 0;
+    for (; pairs && i + 8 <= half; i += 8) {
+        vf v = v_load(x + 2 * i), turned = v_mul(v_partner(v, 1), v_load_twice(cs + half + i));
+        v_store(x + 2 * i, v_fma(v, v_load_twice(cs + i), v_flip(turned, 0x5555)));
+    }
+    for (; !pairs && i + 16 <= half; i += 16) {
+        vf a = v_load(x + i), b = v_load(x + half + i), c = v_load(cs + i), s = v_load(cs + half + i);
+        v_store(x + i, v_fma(a, c, v_flip(v_mul(b, s), 0xffff)));
+        v_store(x + half + i, v_fma(b, c, v_mul(a, s)));
+    }
+    for (; i < half; i++) {
         float *p = x + i * step, a = p[0], b = p[gap], c = cs[i], s = cs[half + i];
         p[0] = fmaf(a, c, -(b * s));
         p[gap] = fmaf(b, c, a * s);

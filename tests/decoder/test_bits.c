@@ -15,7 +15,7 @@ static void cpu_levels(void **state)
     (void)state;
     static const uint32_t masks[] = {1, 3, 7};
     for (uint32_t i = 0; i < n_all; i++)
-        for (pn_kv_type kv = PN_KV_F32; kv <= PN_KV_Q8_0; kv++) {
+        for (pn_kv_type kv = PN_KV_F32; kv < PN_KV_TYPES; kv++) {
             char what[160];
             reference r;
             if (!is_model(&all[i])) continue;
@@ -39,7 +39,7 @@ static void one_pass_or_token_by_token(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < n_all; i++)
-        for (pn_kv_type kv = PN_KV_F32; kv <= PN_KV_Q8_0; kv++) {
+        for (pn_kv_type kv = PN_KV_F32; kv < PN_KV_TYPES; kv++) {
             char what[160];
             reference r;
             if (!is_model(&all[i])) continue;

@@ -10,6 +10,7 @@ typedef struct trap {
     void (*hook)(pn_kernels *k);
 } trap;
 
+static pn_kv_type store_as;   /* what the program takes its F32 pages for; F32 again after each trap */
 static arena memory;          /* what a trap puts into its network; emptied after each */
 static pn_checkpoint *file;   /* the same checkpoint once more, for raw weights */
 
@@ -22,6 +23,7 @@ static float *compute(const pn_network *n, const pn_kernels *k, const int32_t *i
     const uint32_t n_pages = (count + PN_KEYS - 1) / PN_KEYS;
     pn_kv_layout kv;
     pn_kv_layout_init(&kv, &n->d, PN_KV_F32);
+    kv.type = store_as;
     uint8_t *pages[PN_GROUPS][MOST_PAGES] = {{0}};
     pn_run run = {.ids = ids, .n = count, .n_out = count, .logits = calloc((size_t)count * n->d.vocab, sizeof(float))};
     for (int g = 0; g < PN_GROUPS; g++) {
@@ -304,6 +306,33 @@ static void scale_after_cap(float *y, float mult, float cap, size_t n)
     now.k.softcap(y, 1, cap, n);
     now.k.scale(y, mult, n);
 }
+/* A Q4 store that loses nothing: heads are turned, but kept as floats. */
+static void put_exactly(pn_kv_type t, void *key, void *value, uint32_t j, uint32_t hd, const float *k, const float *v)
+{
+    (void)t;
+    now.k.kv_put(PN_KV_F32, key, value, j, hd, k, v);
+}
+static void attend_exactly(pn_kv_type t, const void *key, const void *value, uint32_t hd, float scale, const pn_attn_query *q, uint32_t n, void *scratch)
+{
+    (void)t;
+    now.k.attn_block(PN_KV_F32, key, value, hd, scale, q, n, scratch);
+}
+static void turned_exactly(pn_kernels *k)
+{
+    store_as = PN_KV_Q4;
+    k->kv_put = put_exactly;
+    k->attn_block = attend_exactly;
+}
+static void turn_forwards(float *x, uint32_t hd, bool back)
+{
+    if (!back) now.k.turn(x, hd, false);
+}
+static void heads_not_turned_back(pn_kernels *k)
+{
+    turned_exactly(k);
+    k->turn = turn_forwards;
+}
+
 static void cap_before_multiplier(pn_kernels *k) { k->softcap = scale_after_cap; }
 
 static void one_norm_then_gate(float *y, const float *x, const float *g, size_t n)
@@ -458,6 +487,7 @@ static const trap traps[] = {
     {"correction bias ignored", SPARK " " SPARK_GGUF, correction_bias_ignored, NULL},
     {"correction bias in the weights", SPARK " " SPARK_GGUF, move_bias, bias_in_scores},
     {"gate and up swapped", SPARK " " SPARK_GGUF, gate_and_up_swapped, NULL},
+    {"heads not turned back", ALL, NULL, heads_not_turned_back},
 };
 
 /* ---- running them ------------------------------------------------------------------------------------------------------- */
@@ -471,6 +501,7 @@ static double error_with(const variant *v, const reference *r, const trap *t)
     now.n = n;
     file = open_variant(v);
     if (t->change) t->change(n);
+    store_as = PN_KV_F32;
     if (t->hook) t->hook(&k);
     float *got = compute(n, &k, r->ids, r->n);
     double e = max_error(got, r->logits.v, r->logits.n);
@@ -527,6 +558,7 @@ static void tools_are_right(void **state)
     check(&(trap){"right gates", SPARK, same_gates, NULL}, true);
     check(&(trap){"same router", SPARK " " SPARK_GGUF, same_router, NULL}, true);
     check(&(trap){"same theta", MUSE " " LLAMA, same_theta, NULL}, true);
+    check(&(trap){"turned exactly", ALL, NULL, turned_exactly}, true);
 }
 
 static void each_trap_shows(void **state) { check(*state, false); }

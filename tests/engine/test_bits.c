@@ -274,10 +274,94 @@ static void same_over_several_spans(void **state)
     }
 }
 
+/* ---- forks at the edges of pages and spans, for every store ------------------------------------------------ */
+
+enum { EDGES_END = 520, EDGES_MORE = 3 };
+
+typedef struct branch {
+    pthread_t thread;
+    pn_sequence *s;
+    const int32_t *ids;       /* from EDGES_END on */
+    const float *want;        /* NULL: somebody else's way */
+    uint32_t vocab;
+    bool ok;
+} branch;
+
+static void *run_branch(void *arg)
+{
+    branch *b = arg;
+    b->ok = true;
+    for (uint32_t i = 0; i <= EDGES_MORE && b->ok; i++) {
+        b->ok = pn_sequence_advance(b->s, 0, NULL) == PONDER_OK;
+        if (b->ok && b->want) b->ok = memcmp(pn_sequence_logits(b->s), b->want + i * b->vocab, b->vocab * sizeof(float)) == 0;
+        if (i < EDGES_MORE) b->ok = b->ok && pn_sequence_append(b->s, b->ids + i, 1, NULL) == PONDER_OK;
+    }
+    pn_sequence_rest(b->s);
+    return NULL;
+}
+
+static rig edges_rig(const char *model, pn_kv_type kv)
+{
+    pn_engine_options o = default_options();
+    o.kv = kv;
+    o.columns = 128;
+    o.threads = 2;
+    return rig_new(model, &o);
+}
+
+/* Three forks of one prefix in the same steps: two go the way of `want`, one between them goes astray. */
+static void check_edge(const char *model, pn_kv_type kv, uint32_t at, const int32_t *ids, const int32_t *other, const float *want)
+{
+    rig r = edges_rig(model, kv);
+    branch b[3];
+    pn_sequence *parent = sequence(&r, 1024);
+    append(parent, ids, at);
+    advance(parent);
+    for (int i = 0; i < 3; i++) {
+        const int32_t *way = i == 1 ? other : ids;
+        b[i] = (branch){.ids = way + EDGES_END, .want = i == 1 ? NULL : want, .vocab = r.vocab};
+        assert_int_equal(pn_sequence_fork(&b[i].s, parent, 1024, NULL), PONDER_OK);
+        append(b[i].s, way + at, EDGES_END - at);
+    }
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&b[i].thread, NULL, run_branch, &b[i]), 0);
+    for (int i = 0; i < 3; i++) pthread_join(b[i].thread, NULL);
+    for (int i = 0; i < 3; i++) {
+        if (!b[i].ok) fail_msg("%s, store %d: fork %d at %u differs from the same tokens unshared", model, (int)kv, i, at);
+        pn_sequence_free(b[i].s);
+    }
+    pn_sequence_free(parent);
+    rig_free(&r);
+}
+
+static void same_when_forked_at_edges(void **state)
+{
+    (void)state;
+    static const uint32_t points[] = {1, 31, 32, 33, 511, 512, 513};
+    static const char *const some[] = {"llama", "gemma3", "muse-glimmer"};
+    static float want[(EDGES_MORE + 1) * 512];
+    int32_t ids[EDGES_END + EDGES_MORE], other[EDGES_END + EDGES_MORE];
+    make_ids(ids, EDGES_END + EDGES_MORE, 150, 31);
+    make_ids(other, EDGES_END + EDGES_MORE, 150, 32);
+    for (size_t m = 0; m < PN_COUNT(some); m++)
+        for (pn_kv_type kv = PN_KV_F32; kv < PN_KV_TYPES; kv++) {
+            rig r = edges_rig(some[m], kv);
+            pn_sequence *alone = sequence(&r, 1024);
+            assert_true(r.vocab <= 512);
+            append(alone, ids, EDGES_END);
+            for (uint32_t i = 0; i <= EDGES_MORE; i++) {
+                memcpy(want + i * r.vocab, advance(alone), r.vocab * sizeof *want);
+                if (i < EDGES_MORE) append(alone, ids + EDGES_END + i, 1);
+            }
+            pn_sequence_free(alone);
+            rig_free(&r);
+            for (size_t i = 0; i < PN_COUNT(points); i++) check_edge(some[m], kv, points[i], ids, other, want);
+        }
+}
+
 static void every(void (*check)(const given *g))
 {
     for (size_t i = 0; i < PN_COUNT(models); i++)
-        for (pn_kv_type kv = PN_KV_F32; kv <= PN_KV_Q8_0; kv++) {
+        for (pn_kv_type kv = PN_KV_F32; kv < PN_KV_TYPES; kv++) {
             given g = {.model = models[i], .kv = kv};
             make_ids(g.ids, ALL, 150, 7);
             g.want = reference(g.model, kv, g.ids, &g.vocab);
@@ -300,7 +384,7 @@ int main(void)
         cmocka_unit_test(same_in_other_chunks), cmocka_unit_test(same_token_by_token), cmocka_unit_test(same_sliced_at_every_tile),
         cmocka_unit_test(same_with_other_threads), cmocka_unit_test(same_when_forked), cmocka_unit_test(same_beside_other_forks),
         cmocka_unit_test(same_in_a_batch_of_16),
-        cmocka_unit_test(same_over_several_spans),
+        cmocka_unit_test(same_over_several_spans), cmocka_unit_test(same_when_forked_at_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -261,7 +261,7 @@ static void a_state_comes_back(void **state)
     (void)state;
     static const char *const models[] = {"llama", "muse-glimmer", "muse-spark"};
     for (size_t m = 0; m < PN_COUNT(models); m++)
-        for (pn_kv_type kv = PN_KV_F32; kv <= PN_KV_Q8_0; kv++) {
+        for (pn_kv_type kv = PN_KV_F32; kv < PN_KV_TYPES; kv++) {
             pn_engine_options o = default_options();
             o.kv = kv;
             rig r = rig_new(models[m], &o);

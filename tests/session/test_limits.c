@@ -39,6 +39,8 @@ static ponder_config *plan_config(int repack, const char *kv, int64_t context)
 }
 
 /* The library's own count: what a cap must allow. Weights and pages exactly, the whole within the promise. */
+static const char *const kv_types[] = {"f16", "q8_0", "q4"};
+
 static void plan_of(const char *name, int repack, const char *kv)
 {
     ponder_config *c = plan_config(repack, kv, 1024);
@@ -66,7 +68,7 @@ static void plans(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(names); i++)
         for (int repack = 0; repack < 2; repack++)
-            for (int q8 = 0; q8 < 2; q8++) plan_of(names[i], repack, q8 ? "q8_0" : "f16");
+            for (size_t k = 0; k < sizeof kv_types / sizeof *kv_types; k++) plan_of(names[i], repack, kv_types[k]);
 }
 
 /* ---- what a process really takes ------------------------------------------------------------------------ */
@@ -135,8 +137,8 @@ static void real_memory(void **state)
         skip();
     }
     for (int repack = 0; repack < 2; repack++)
-        for (int q8 = 0; q8 < 2; q8++) {
-            const char *kv = q8 ? "q8_0" : "f16";
+        for (size_t k = 0; k < sizeof kv_types / sizeof *kv_types; k++) {
+            const char *kv = kv_types[k];
             ponder_config *c = plan_config(repack, kv, REAL_CONTEXT);
             ponder_plan p = {.size = sizeof p};
             OK(ponder_model_plan(&p, path, c));

@@ -590,7 +590,7 @@ static void probes_leave_no_trace(void **state)
     for (int i = 0; i < 32; i++) {
         ponder_config *c = warm(i);
         set_text(c, PONDER_P_EFFORT, "xhigh");
-        set_text(c, PONDER_P_KV_TYPE, i % 3 == 0 ? "f32" : i % 3 == 1 ? "f16" : "q8_0");
+        set_text(c, PONDER_P_KV_TYPE, (const char *const[]){"f32", "f16", "q8_0", "q4"}[i % 4]);
         ponder_session *a = new_session(m, c);
         set_text(c, PONDER_P_THINK_EXIT, i % 2 ? "entropy" : "answer");
         set(c, PONDER_P_THINK_INTERVAL, 1);

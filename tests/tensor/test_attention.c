@@ -3,8 +3,8 @@
 #include "floats.h"
 
 enum { BLOCKS = 4, MOST_HD = 256, MOST_Q = 21 };
-static const pn_kv_type kv_types[] = {PN_KV_F32, PN_KV_F16, PN_KV_Q8_0};
-static const char *const kv_names[] = {"F32", "F16", "Q8_0"};
+static const pn_kv_type kv_types[] = {PN_KV_F32, PN_KV_F16, PN_KV_Q8_0, PN_KV_Q4};
+static const char *const kv_names[] = {"F32", "F16", "Q8_0", "Q4"};
 
 typedef struct scene {
     pn_kv_type type;
@@ -18,6 +18,24 @@ typedef struct scene {
     bool put[BLOCKS * PN_KEYS];
 } scene;
 
+/* The level nearest to x / (the value of greatest magnitude), times that value as F16 has it. */
+static void q4_as_stored(float *x, uint32_t n)
+{
+    static const float levels16[16] = {-0.8769f, -0.6982f, -0.5537f, -0.4293f, -0.3179f, -0.2147f, -0.1168f, -0.0216f,
+                                       0.0731f,  0.1695f,  0.2697f,  0.3762f,  0.4929f,  0.6250f,  0.7829f,  0.9863f};
+    float top = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > fabsf(top) || x[i] == -top) top = fabsf(x[i]) > fabsf(top) ? x[i] : fabsf(top);
+    const float d = pn_f16_to_f32(pn_f32_to_f16(top));
+    for (uint32_t i = 0; i < n; i++) {
+        const float z = x[i] * (1.0f / d);
+        float best = levels16[0];
+        for (int c = 1; c < 16; c++)
+            if (fabs((double)levels16[c] - z) < fabs((double)best - z)) best = levels16[c];
+        x[i] = best * d;
+    }
+}
+
 /* What a stored value stands for, by the formats' words alone. */
 static void as_stored(pn_kv_type t, float *x, uint32_t hd)
 {
@@ -29,9 +47,10 @@ static void as_stored(pn_kv_type t, float *x, uint32_t hd)
         for (uint32_t i = 0; i < n; i++) x[g + i] = top > 0 ? nearbyintf(x[g + i] * inverse) * d : 0;
     }
     for (uint32_t i = 0; i < hd && t == PN_KV_F16; i++) x[i] = pn_f16_to_f32(pn_f32_to_f16(x[i]));
+    for (uint32_t g = 0; g < hd && t == PN_KV_Q4; g += 32) q4_as_stored(x + g, PN_MIN(hd - g, 32));
 }
 
-/* NaN in every float form; in Q8_0 through the scales. */
+/* NaN in every float form; in Q8_0 and Q4 through the scales. */
 static void poison(pn_kv_type t, char *p, uint32_t hd, size_t bytes)
 {
     memset(p, 0xff, bytes);
@@ -58,9 +77,9 @@ static scene scene_new(pn_kv_type t, uint32_t hd, uint32_t n_q, float spread, ui
 {
     scene s = {.type = t, .hd = hd, .n_q = n_q, .seed = seed, .scale = 1.0f / sqrtf((float)hd)};
     uint64_t r = seed;
-    const size_t n = (size_t)BLOCKS * PN_KEYS * hd, bytes = pn_kv_key_bytes(t, hd);
-    assert_int_equal(bytes, pn_kv_value_bytes(t, hd));
-    assert_int_equal(bytes % 64, 0);
+    const size_t n = (size_t)BLOCKS * PN_KEYS * hd, key_bytes = pn_kv_key_bytes(t, hd), value_bytes = pn_kv_value_bytes(t, hd);
+    assert_int_equal(key_bytes % 64, 0);
+    assert_int_equal(value_bytes % 64, 0);
     s.k = malloc(n * sizeof(float));
     s.v = malloc(n * sizeof(float));
     s.q = malloc((size_t)n_q * hd * sizeof(float));
@@ -69,10 +88,10 @@ static scene scene_new(pn_kv_type t, uint32_t hd, uint32_t n_q, float spread, ui
     fill(s.q, (size_t)n_q * hd, &r, -2, 2);
     set_ranges(&s, &r);
     for (uint32_t b = 0; b < BLOCKS; b++) {
-        s.keys[b] = aligned_alloc(64, bytes);
-        s.values[b] = aligned_alloc(64, bytes);
-        poison(t, s.keys[b], hd, bytes);
-        poison(t, s.values[b], hd, bytes);
+        s.keys[b] = aligned_alloc(64, key_bytes);
+        s.values[b] = aligned_alloc(64, value_bytes);
+        poison(t, s.keys[b], hd, key_bytes);
+        poison(t, s.values[b], hd, value_bytes);
     }
     for (uint32_t j = 0; j < BLOCKS * PN_KEYS; j++) {
         float *kj = s.k + (size_t)j * hd, *vj = s.v + (size_t)j * hd;
@@ -250,6 +269,81 @@ static void one_block_joined_is_the_block(void **state)
     }
 }
 
+/* What one query sees and another does not, stays out of the other's result, infinite or not, though they go together. */
+static void unseen_values_stay_out(void **state)
+{
+    (void)state;
+    enum { HD = 64, N_Q = 7, AT = 20 };
+    static result want, got;
+    for (size_t l = 0; l < PN_COUNT(levels); l++) {
+        if (!level_here(l)) continue;
+        pn_kernels k;
+        pn_kernels_init(&k, levels[l].flags);
+        scene s = scene_new(PN_KV_F16, HD, N_Q, 2, 11, &k);
+        float key[HD], value[HD];
+        for (uint32_t j = 0; j < PN_KEYS; j++) k.kv_put(PN_KV_F16, s.keys[0], s.values[0], j, HD, s.k, s.v + j * HD);
+        for (uint32_t i = 0; i < N_Q; i++) {
+            s.lo[i] = i < 3 ? 0 : AT + 1 - i % 2;
+            s.hi[i] = i < 3 ? AT + i % 2 : 32;
+        }
+        run(&s, &k, 0, 1, &want);
+        for (uint32_t d = 0; d < HD; d++) key[d] = value[d] = INFINITY;
+        k.kv_put(PN_KV_F16, s.keys[0], s.values[0], AT, HD, key, value);
+        run(&s, &k, 0, 1, &got);
+        for (uint32_t i = 0; i < N_Q; i++) {
+            const bool sees = s.lo[i] <= AT && AT < s.hi[i];
+            assert_true((differs(got.o + i * HD, want.o + i * HD, HD) < HD) == sees);
+            assert_true((differs(got.l + i, want.l + i, 1) < 1) == sees);
+        }
+        scene_free(&s);
+    }
+}
+
+/* A turned head: as long as before, another head's product with it as before; back again it is what it was; and what stood out
+ * alone is spread over its block. */
+static void turning_keeps_products(void **state)
+{
+    (void)state;
+    static const uint32_t hds[] = {1, 3, 8, 16, 24, 40, 64, 72, 80, 96, 128, 256, 320, 512};
+    uint64_t r = 4;
+    for (size_t h = 0; h < PN_COUNT(hds); h++) {
+        const uint32_t hd = hds[h];
+        guarded a = guarded_new(hd), b = guarded_new(hd), one = guarded_new(hd);
+        float was[512], first[2][512];
+        for (size_t l = 0; l < PN_COUNT(levels); l++) {
+            if (!level_here(l)) continue;
+            pn_kernels k;
+            pn_kernels_init(&k, levels[l].flags);
+            uint64_t same = r;
+            fill(a.p, hd, &same, -3, 3);
+            fill(b.p, hd, &same, -3, 3);
+            memcpy(was, a.p, hd * sizeof *was);
+            double dot = 0, turned = 0;
+            for (uint32_t i = 0; i < hd; i++) dot += (double)a.p[i] * b.p[i];
+            k.turn(a.p, hd, false);
+            k.turn(b.p, hd, false);
+            for (uint32_t i = 0; i < hd; i++) turned += (double)a.p[i] * b.p[i];
+            assert_true(fabs(dot - turned) <= 1e-5 * hd);
+            if (!l) memcpy(first[0], a.p, hd * sizeof **first);
+            assert_int_equal(differs(a.p, first[0], hd), hd);
+            k.turn(a.p, hd, true);
+            if (!l) memcpy(first[1], a.p, hd * sizeof **first);
+            assert_int_equal(differs(a.p, first[1], hd), hd);
+            for (uint32_t i = 0; i < hd; i++) assert_true(fabsf(a.p[i] - was[i]) <= 3e-6f);
+            const uint32_t n = PN_MIN(hd & (~hd + 1), 256u), at = hd / 2;
+            memset(one.p, 0, hd * sizeof *one.p);
+            one.p[at] = 1;
+            k.turn(one.p, hd, false);
+            for (uint32_t i = 0; i < hd; i++) assert_true(fabs(fabs((double)one.p[i]) - (i / n == at / n ? 1 / sqrt(n) : 0)) < 1e-7);
+            assert_true(guarded_whole(&a) && guarded_whole(&b) && guarded_whole(&one));
+        }
+        r++;
+        free(a.base);
+        free(b.base);
+        free(one.base);
+    }
+}
+
 /* ---- --bench ------------------------------------------------------------------------- */
 typedef struct timed { const pn_kernels *k; const scene *s; pn_attn_query *q; void *scratch; uint32_t block; } timed;
 
@@ -283,7 +377,7 @@ static void bench_scene(pn_kv_type type, uint32_t hd, uint32_t n_q)
         timed t = {&k, &s, queries, aligned_alloc(64, pn_scratch_bytes(hd)), 0};
         const double sec = bench_seconds(one_block, &t);
         printf("attn_block %-4s %-6s hd %3u queries %2u: %6.1f GFLOP/s, %5.1f GB/s, %7.0f ns\n", kv_names[type], levels[v].name, hd, n_q,
-               4.0 * PN_KEYS * hd * n_q / sec * 1e-9, 2.0 * (double)pn_kv_key_bytes(type, hd) / sec * 1e-9, sec * 1e9);
+               4.0 * PN_KEYS * hd * n_q / sec * 1e-9, (double)(pn_kv_key_bytes(type, hd) + pn_kv_value_bytes(type, hd)) / sec * 1e-9, sec * 1e9);
         free(t.scratch);
         scene_free(&s);
     }
@@ -305,6 +399,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(attention_is_softmax),
         cmocka_unit_test(spans_join),
         cmocka_unit_test(one_block_joined_is_the_block),
+        cmocka_unit_test(unseen_values_stay_out),
+        cmocka_unit_test(turning_keeps_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

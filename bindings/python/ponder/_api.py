@@ -33,7 +33,7 @@ P_MEMORY_CAP = 103  # i64: bytes that a model and its sessions may take together
 P_QUANTIZE = 104  # str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading
 P_BATCH = 105  # i64: most tokens one step computes
 P_CHUNK = 106  # i64: most prompt tokens a step takes while another sequence is generating
-P_KV_TYPE = 107  # str: "f32", "f16" or "q8_0": the key-value store
+P_KV_TYPE = 107  # str: "f32", "f16", "q8_0" or "q4": the key-value store: 32, 16, 9 or 4.5 bits a value
 P_TOKENIZER = 108  # str: path of a tokenizer.json, a tiktoken rank file or a GGUF to use instead of the model's
 P_SEQUENCES = 109  # i64: most sequences in one step
 P_PROJECTOR = 110  # str: path of a GGUF with the model's image and audio towers (an "mmproj" file)
@@ -880,7 +880,7 @@ class ConfigSetters:
         return self._i64(P_CHUNK, value)
 
     def set_kv_type(self, value: str):
-        """"f32", "f16" or "q8_0": the key-value store."""
+        """"f32", "f16", "q8_0" or "q4": the key-value store: 32, 16, 9 or 4.5 bits a value."""
         return self._str(P_KV_TYPE, value)
 
     def set_tokenizer(self, value: str):
