@@ -116,17 +116,17 @@ static uint32_t enter(void *self, uint32_t op)
     e->cut = (pn_cut){0};
     switch ((pn_audio_kind)o->kind) {
     case PN_AO_TAKE: return 1;
-    case PN_AO_PUT: return c->fold.q.q ? pn_cut_columns(&e->cut, cols, c->fold.width * 2) : 0;
+    case PN_AO_PUT: return c->fold.q.q ? pn_cut_columns(&e->cut, cols, c->fold.width * 2, e->threads) : 0;
     case PN_AO_FOLD: return products(e, &c->fold, cols, &t->stage[o->stage].fold, c->x);
-    case PN_AO_CONV: remember(e, o); return pn_cut_columns(&e->cut, cols, width * (t->d.taps + 3));
+    case PN_AO_CONV: remember(e, o); return pn_cut_columns(&e->cut, cols, width * (t->d.taps + 3), e->threads);
     case PN_AO_FC1: return products(e, &c->norm, cols, &b->fc1, c->hidden.x);
-    case PN_AO_GELU: return pn_cut_columns(&e->cut, cols, c->hidden.width * 2);
+    case PN_AO_GELU: return pn_cut_columns(&e->cut, cols, c->hidden.width * 2, e->threads);
     case PN_AO_FC2: return products(e, &c->hidden, cols, &b->fc2, c->norm.x); /* nobody reads the normed columns any more */
     case PN_AO_PROJ: return products(e, &c->norm, e->now, &t->proj, e->rows + (size_t)e->done * t->d.out);
-    case PN_AO_POST: return pn_cut_columns(&e->cut, e->now, (size_t)t->d.out * 3);
+    case PN_AO_POST: return pn_cut_columns(&e->cut, e->now, (size_t)t->d.out * 3, e->threads);
     case PN_AO_FOLDED: case PN_AO_ADD: case PN_AO_NORM: break;
     }
-    return pn_cut_columns(&e->cut, cols, width * 3);
+    return pn_cut_columns(&e->cut, cols, width * 3, e->threads);
 }
 
 static uint32_t next(void *self, uint32_t op)

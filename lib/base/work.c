@@ -64,7 +64,7 @@ static void work(void *ctx, uint32_t thread, uint32_t part)
     while (!atomic_load_explicit(&c->finished, memory_order_acquire) && !atomic_load_explicit(&c->stop, memory_order_relaxed)) {
         uint64_t job = atomic_load_explicit(&c->job, memory_order_acquire);
         if (next_tile(job) >= tiles_of(job)) {
-            relax(&spins);
+            if (!c->work.idle || !c->work.idle(c->work.self)) relax(&spins);
             if (must_stop(c)) return;
             continue;
         }

@@ -15,6 +15,9 @@ typedef struct pn_work {
     void (*tile)(void *self, uint32_t op, uint32_t tile, uint32_t thread);
     /* After the last tile of `op`: the operation to enter next (an earlier one goes round again); n_ops: the end. */
     uint32_t (*next)(void *self, uint32_t op);
+    /* What a thread may do while others hold the last tiles: some hundred nanoseconds, nothing that lasts (fetching what comes next
+     * from memory). Any thread, at any time. False: nothing is left to do. May be NULL. */
+    bool (*idle)(void *self);
 } pn_work;
 
 /* A place in the work: operation, next tile, tiles taken and done. The team's threads and nobody else touch it while it runs. */

@@ -175,7 +175,7 @@ uint32_t pn_enter_join(pn_program *p, uint32_t op)
         extent e = spans_of(p, l, &p->runs[r]);
         any |= e.end - e.first > 1;
     }
-    return any ? pn_cut_columns(&p->cut, p->columns * p->d->heads, (size_t)p->d->head_dim * p->spans_a_round) : 0;
+    return any ? pn_cut_columns(&p->cut, p->columns * p->d->heads, (size_t)p->d->head_dim * p->spans_a_round, p->limits.threads) : 0;
 }
 
 /* One head of one column: a long context has hundreds of spans. */

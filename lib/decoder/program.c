@@ -219,6 +219,8 @@ static uint32_t cut_products(pn_program *p, const pn_slot *in, uint32_t columns,
     return pn_cut_products(&p->cut, in, columns, products, n, p->limits.threads);
 }
 
+static uint32_t cut_columns(pn_program *p, uint32_t n, size_t values) { return pn_cut_columns(&p->cut, n, values, p->limits.threads); }
+
 static uint32_t enter_matrices(pn_program *p, uint32_t op)
 {
     const pn_layer *l = pn_op_layer(p, op);
@@ -236,6 +238,48 @@ static uint32_t enter_matrices(pn_program *p, uint32_t op)
     }
 }
 
+/* The first weights that the products at `op` read; NULL: it has none, or any. */
+static const pn_weight *first_read(const pn_program *p, uint32_t op)
+{
+    const pn_layer *l = pn_op_layer(p, op);
+    switch (p->ops[op].kind) {
+    case PN_OP_QKV: return &l->q;
+    case PN_OP_O: return &l->o;
+    case PN_OP_GATE_UP: return &l->gate;
+    case PN_OP_DOWN: return &l->down;
+    case PN_OP_ROUTER: return &l->router;
+    case PN_OP_LATENT_UP: return &l->latent_up;
+    case PN_OP_HEAD: return pn_network_head(p->n);
+    default: return NULL;
+    }
+}
+
+/* Between products memory is idle, and so are threads, for one column has one tile of norms: they fetch what the next products read. */
+enum { SOON_BYTES = 384 << 10 /* a thread's, in its L2 */, SOON_STEP = 2048 };
+
+static void plan_soon(pn_program *p, uint32_t op)
+{
+    if (!first_read(p, op)) return;
+    const pn_weight *w = NULL;
+    while (++op < p->n_ops && !(w = first_read(p, op))) {}
+    size_t bytes = w && w->first.packed ? w->packed_stride : 0;
+    atomic_store_explicit(&p->soon, bytes ? w->first.packed : NULL, memory_order_relaxed);
+    atomic_store_explicit(&p->soon_bytes, PN_MIN(bytes, (size_t)SOON_BYTES * p->limits.threads), memory_order_relaxed);
+    atomic_store_explicit(&p->soon_at, 0, memory_order_relaxed);
+}
+
+/* The three may be of different operations while one is entered: fetching the wrong lines harms nothing. */
+static bool work_idle(void *self)
+{
+    pn_program *p = self;
+    const size_t bytes = atomic_load_explicit(&p->soon_bytes, memory_order_relaxed);
+    if (atomic_load_explicit(&p->soon_at, memory_order_relaxed) >= bytes) return false;
+    const size_t at = atomic_fetch_add_explicit(&p->soon_at, SOON_STEP, memory_order_relaxed);
+    const uint8_t *from = atomic_load_explicit(&p->soon, memory_order_relaxed);
+    for (size_t i = at; from && i < PN_MIN(at + SOON_STEP, bytes); i += 64) __builtin_prefetch(from + i, 0, 2);
+    return true;
+}
+
 static bool any_logits(const pn_program *p)
 {
     for (uint32_t r = 0; r < p->n_runs; r++)
@@ -251,18 +295,18 @@ static uint32_t enter(pn_program *p, uint32_t op)
         return enter_matrices(p, op);
     case PN_OP_HEAD: return any_logits(p) ? enter_matrices(p, op) : 0;
     case PN_OP_LOGITS: return any_logits(p) ? pn_enter_logits(p) : 0;
-    case PN_OP_FINAL_NORM: return pn_cut_columns(&p->cut, p->outputs, d->width);
+    case PN_OP_FINAL_NORM: return cut_columns(p, p->outputs, d->width);
     case PN_OP_ATTEND: return pn_enter_attend(p, op);
     case PN_OP_JOIN: return pn_enter_join(p, op);
-    case PN_OP_HEADS: case PN_OP_ATTENDED: return pn_cut_columns(&p->cut, p->columns, (size_t)d->heads * d->head_dim * 2);
-    case PN_OP_ACTIVATE: return pn_cut_columns(&p->cut, p->columns, d->ff);
+    case PN_OP_HEADS: case PN_OP_ATTENDED: return cut_columns(p, p->columns, (size_t)d->heads * d->head_dim * 2);
+    case PN_OP_ACTIVATE: return cut_columns(p, p->columns, d->ff);
     case PN_OP_SORT: return 1;
-    case PN_OP_GATHER: return pn_cut_columns(&p->cut, p->columns * d->experts_used, d->expert_width);
-    case PN_OP_EXPERTS_ACTIVATE: return pn_cut_columns(&p->cut, p->columns * d->experts_used, d->expert_ff);
+    case PN_OP_GATHER: return cut_columns(p, p->columns * d->experts_used, d->expert_width);
+    case PN_OP_EXPERTS_ACTIVATE: return cut_columns(p, p->columns * d->experts_used, d->expert_ff);
     case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: return pn_enter_experts(p, op);
-    case PN_OP_ROUTE: return pn_cut_columns(&p->cut, p->columns, (size_t)d->experts * 4 + d->expert_width);
-    case PN_OP_COMBINE: return pn_cut_columns(&p->cut, p->columns, (size_t)d->expert_width * d->experts_used);
-    default: return pn_cut_columns(&p->cut, p->columns, (size_t)d->width * 3);
+    case PN_OP_ROUTE: return cut_columns(p, p->columns, (size_t)d->experts * 4 + d->expert_width);
+    case PN_OP_COMBINE: return cut_columns(p, p->columns, (size_t)d->expert_width * d->experts_used);
+    default: return cut_columns(p, p->columns, (size_t)d->width * 3);
     }
 }
 
@@ -270,6 +314,7 @@ static uint32_t work_enter(void *self, uint32_t op)
 {
     pn_program *p = self;
     p->cut = (pn_cut){0};
+    plan_soon(p, op);
     return enter(p, op);
 }
 
@@ -318,4 +363,4 @@ static uint32_t work_next(void *self, uint32_t op)
     return op + 1;
 }
 
-pn_work pn_program_work(pn_program *p) { return (pn_work){p, p->n_ops, work_enter, work_tile, work_next}; }
+pn_work pn_program_work(pn_program *p) { return (pn_work){p, p->n_ops, work_enter, work_tile, work_next, work_idle}; }

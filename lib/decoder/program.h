@@ -2,6 +2,8 @@
 #ifndef PN_DECODER_PROGRAM_H
 #define PN_DECODER_PROGRAM_H
 
+#include <stdatomic.h>
+
 #include "decoder/decoder.h"
 
 typedef enum pn_op_kind {
@@ -69,6 +71,8 @@ struct pn_program {
     pn_run *runs;
     uint32_t n_runs, columns, outputs;
     pn_cut cut;
+    _Atomic(const uint8_t *) soon;  /* what the next products read, */
+    _Atomic size_t soon_bytes, soon_at; /* how much of it is worth fetching, and how much was */
     uint32_t span_round, spans_a_round;
 };
 

@@ -232,7 +232,7 @@ INLINE void columns(const int t, const bool one, const pn_q_tile *k)
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             for (uint32_t c = 0; c < (one ? 1 : k->n_cols); c++)
                 e[c] = prepare(t, k->x->d + 2 * (at + c), k->x->s + 2 * (at + c));
-            for (uint32_t i = 0; i < k->ahead_lines; i++, ahead += 64) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead = fetch_lines(ahead, k->ahead_lines);
             for (uint32_t p = 0; p < k->n_panels; p++) {
                 if (k->stream) fetch_ahead(t, codes[p]);
                 load_block(t, codes[p], scales[p], j, 0, &o[0]);

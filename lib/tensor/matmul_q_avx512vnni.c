@@ -247,12 +247,13 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
 
 INLINE void columns(const int t, const int np, const pn_q_tile *k)
 {
-    const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
+    const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]}, *ahead = k->ahead;
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
         for (int j = 0; j < per_of(t); j++) {
             block o[2];
+            ahead = fetch_lines(ahead, k->ahead_lines);
             for (int p = 0; p < np; p++) {
-                fetch_ahead(t, codes[p]);
+                if (k->stream) fetch_ahead(t, codes[p]);
                 load_block(t, false, codes[p], scales[p], j, &o[p]);
                 codes[p] += code_bytes_of(t);
             }
@@ -295,17 +296,65 @@ INLINE __m512 clamp127(__m512 v) /* NaN becomes -127, as in the reference */
     return _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-127)), _mm512_set1_ps(127));
 }
 
+/* [a0 a1 a2 a3] in each 128 bits: of the four values there, the greatest (or the sum) of each vector. */
+#define ACROSS(name, type, op, lo, hi, lo2, hi2) \
+    INLINE type name(type a, type b, type c, type d) \
+    { \
+        type ab = op(lo(a, b), hi(a, b)), cd = op(lo(c, d), hi(c, d)); \
+        return op(lo2(ab, cd), hi2(ab, cd)); \
+    }
+INLINE __m512 low_pairs(__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+INLINE __m512 high_pairs(__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+ACROSS(greatest, __m512, _mm512_max_ps, _mm512_unpacklo_ps, _mm512_unpackhi_ps, low_pairs, high_pairs)
+ACROSS(sums, __m512i, _mm512_add_epi32, _mm512_unpacklo_epi32, _mm512_unpackhi_epi32, _mm512_unpacklo_epi64, _mm512_unpackhi_epi64)
+
+INLINE __m128 greatest_of(__m512 v)
+{
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(v), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
+    return _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+INLINE __m128i sum_of(__m512i v)
+{
+    __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+INLINE void store_halves(pn_acts *a, size_t at, __m512i q0, __m512i q1, __m128 d, __m128i s)
+{
+    _mm_storeu_si128((void *)(a->q + 16 * at), _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128((void *)(a->q + 16 * at + 16), _mm512_cvtepi32_epi8(q1));
+    _mm_storel_pi((void *)(a->d + at), d);
+    _mm_storel_epi64((void *)(a->s + at), s);
+}
+
+/* Four halves at once, so that each scale costs a quarter of a division; two when nothing is left for the others. */
+INLINE void put_halves(pn_acts *a, uint32_t col, const float *x, size_t b, const bool four)
+{
+    __m512 v[4], top[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        v[i] = i < 2 || four ? _mm512_loadu_ps(x + 16 * i) : _mm512_setzero_ps();
+        top[i] = _mm512_max_ps(_mm512_abs_ps(v[i]), _mm512_setzero_ps()); /* NaN on the left: skipped */
+    }
+    const __m128 amax = greatest_of(greatest(top[0], top[1], top[2], top[3])), most = _mm_set1_ps(127);
+    __m128 id = _mm_div_ps(most, amax);
+    const __m128 ok = _mm_cmp_ps(id, _mm_set1_ps(FLT_MAX), _CMP_LE_OQ), d = _mm_and_ps(_mm_div_ps(amax, most), ok);
+    const __m512 by = _mm512_broadcast_f32x4(_mm_and_ps(id, ok));
+    __m512i q[4];
+    q[0] = _mm512_cvtps_epi32(clamp127(_mm512_mul_ps(v[0], _mm512_permute_ps(by, 0x00))));
+    q[1] = _mm512_cvtps_epi32(clamp127(_mm512_mul_ps(v[1], _mm512_permute_ps(by, 0x55))));
+    q[2] = _mm512_cvtps_epi32(clamp127(_mm512_mul_ps(v[2], _mm512_permute_ps(by, 0xaa))));
+    q[3] = _mm512_cvtps_epi32(clamp127(_mm512_mul_ps(v[3], _mm512_permute_ps(by, 0xff))));
+    const __m128i s = sum_of(sums(q[0], q[1], q[2], q[3]));
+    size_t at = 2 * (b * a->cap + col);
+    store_halves(a, at, q[0], q[1], d, s);
+    if (four) store_halves(a, at + 2 * a->cap, q[2], q[3], _mm_movehl_ps(d, d), _mm_unpackhi_epi64(s, s));
+}
+
 void pn_acts_put_q_avx512(pn_acts *a, uint32_t col, const float *x)
 {
-    for (size_t h = 0; h < a->k / 16; h++) {
-        size_t i = (h / 2 * a->cap + col) * 2 + h % 2;
-        __m512 v = _mm512_loadu_ps(x + 16 * h);
-        __m512 top = _mm512_max_ps(_mm512_abs_ps(v), _mm512_setzero_ps()); /* NaN on the left: skipped */
-        float amax = _mm512_reduce_max_ps(top), id = 127.0f / amax;
-        bool ok = id <= FLT_MAX;
-        a->d[i] = ok ? amax / 127.0f : 0;
-        __m512i q = _mm512_cvtps_epi32(clamp127(_mm512_mul_ps(v, _mm512_set1_ps(ok ? id : 0))));
-        _mm_storeu_si128((void *)(a->q + 16 * i), _mm512_cvtepi32_epi8(q));
-        a->s[i] = _mm512_reduce_add_epi32(q);
-    }
+    size_t b = 0;
+    for (; b + 2 <= a->k / 32; b += 2) put_halves(a, col, x + 32 * b, b, true);
+    if (b < a->k / 32) put_halves(a, col, x + 32 * b, b, false);
 }

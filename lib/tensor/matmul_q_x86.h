@@ -46,6 +46,13 @@ INLINE void fetch(const uint8_t *from, size_t bytes)
         _mm_prefetch((const char *)from + i, _MM_HINT_T0);
 }
 
+/* Lines of what comes after these panels, into L2; returns where to go on. */
+INLINE const uint8_t *fetch_lines(const uint8_t *ahead, uint32_t lines)
+{
+    for (uint32_t i = 0; i < lines; i++, ahead += 64) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+    return ahead;
+}
+
 #define FOR_Q_TYPES(X) \
     X(PN_Q4_0) X(PN_Q4_1) X(PN_Q5_0) X(PN_Q5_1) X(PN_Q8_0) X(PN_Q2_K) \
     X(PN_Q3_K) X(PN_Q4_K) X(PN_Q5_K) X(PN_Q6_K) X(PN_IQ4_NL) X(PN_IQ4_XS)

@@ -31,12 +31,13 @@ void pn_slot_put(const pn_kernels *k, pn_slot *s, uint32_t col)
     if (s->q.q) k->acts_put(&s->q, col, s->x + col * s->width);
 }
 
-/* About 50 microseconds of elementwise work a tile. */
-uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values)
+/* About 50 microseconds of elementwise work a tile at most, and 2 at least. */
+uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values, uint32_t threads)
 {
-    enum { VALUES_A_TILE = 32768 };
-    size_t columns = values ? VALUES_A_TILE / values : n;
-    c->columns = (uint32_t)PN_MIN(PN_MAX(columns, (size_t)1), (size_t)PN_MAX(n, 1u));
+    enum { MOST_VALUES = 32768, LEAST_VALUES = 1536 };
+    values = PN_MAX(values, (size_t)1);
+    const size_t most = PN_MAX(MOST_VALUES / values, (size_t)1), even = (n + threads - 1) / threads;
+    c->columns = (uint32_t)PN_MIN(most, PN_MAX(even, (LEAST_VALUES + values - 1) / values));
     c->total_columns = n;
     return (n + c->columns - 1) / c->columns;
 }
@@ -60,7 +61,7 @@ static uint32_t columns_a_tile(uint32_t columns, uint32_t panels, size_t k, size
 uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads)
 {
     if (columns == 0) return 0;
-    uint32_t panels = 0, least = 2; /* quantised products take panels in pairs */
+    uint32_t panels = 0, least = 2; /* kernels take panels in pairs */
     size_t panel_bytes = 1, macs = TILE_MACS_Q;
     for (uint32_t i = 0; i < n; i++) {
         const pn_weight *w = products[i].w;
@@ -70,7 +71,7 @@ uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const p
         panel_bytes = PN_MAX(panel_bytes, pn_panel_bytes(w->first.type, w->first.k));
         if (!pn_type_is_float(w->first.type)) continue;
         macs = TILE_MACS_F;
-        least = 1;
+        if (panel_bytes > TILE_BYTES / 2) least = 1;
     }
     c->in = in;
     c->total_columns = columns;

@@ -70,8 +70,8 @@ typedef struct pn_cut {
     uint32_t product_tiles[PN_MAX_PRODUCTS];
 } pn_cut;
 
-/* An operation by column that touches `values` floats a column. Returns the tiles. */
-uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values);
+/* An operation by column that touches `values` floats a column. Returns the tiles: one for each thread where they are worth it. */
+uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values, uint32_t threads);
 /* Products of the same columns of `in`, of the first slot column on; *c was zeroed. Returns the tiles. */
 uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads);
 void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch);

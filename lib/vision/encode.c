@@ -67,14 +67,14 @@ static uint32_t enter_block(pn_encode *e, uint32_t kind, uint32_t op)
     case PN_E_KV: /* all in one chunk: the queries at once, since what is normed now is normed for them */
         return products(e, &e->norm, n, (pn_product[]){{&b->k, e->key}, {&b->v, e->value}, {&b->q, e->q}}, one_chunk(e) ? 3 : 2);
     case PN_E_Q: return one_chunk(e) ? 0 : products(e, &e->norm, n, (pn_product[]){{&b->q, e->q}}, 1);
-    case PN_E_Q_IN: return one_chunk(e) ? 0 : pn_cut_columns(&e->cut, n, width * 2);
+    case PN_E_Q_IN: return one_chunk(e) ? 0 : pn_cut_columns(&e->cut, n, width * 2, e->threads);
     case PN_E_ATTEND: return pn_enter_attention(e, e->d->full[pn_encode_layer(op)]);
     case PN_E_O: return products(e, &e->attn, n, (pn_product[]){{&b->o, e->value}}, 1);
     case PN_E_UP: return products(e, &e->norm, n, (pn_product[]){{&b->fc1, e->hidden.x}}, 1);
     case PN_E_DOWN: return products(e, &e->hidden, n, (pn_product[]){{&b->fc2, e->value}}, 1);
-    case PN_E_GELU: return pn_cut_columns(&e->cut, n, (size_t)e->d->ff * 2);
-    case PN_E_KV_PUT: return pn_cut_columns(&e->cut, n, PN_MAX(width * 3, (size_t)32768 / PN_E_PUT));
-    default: return pn_cut_columns(&e->cut, n, width * 3);
+    case PN_E_GELU: return pn_cut_columns(&e->cut, n, (size_t)e->d->ff * 2, e->threads);
+    case PN_E_KV_PUT: return pn_cut_columns(&e->cut, n, PN_MAX(width * 3, (size_t)32768 / PN_E_PUT), e->threads);
+    default: return pn_cut_columns(&e->cut, n, width * 3, e->threads);
     }
 }
 
@@ -94,14 +94,14 @@ static uint32_t enter(void *self, uint32_t op)
     e->cut = (pn_cut){0};
     switch (kind) {
     case PN_E_RESIZE_ACROSS: case PN_E_RESIZE_DOWN: return resize_tiles(e, kind - PN_E_RESIZE_ACROSS);
-    case PN_E_ANGLES: return pn_cut_columns(&e->cut, e->height + e->width, (size_t)e->d->head_dim * 8);
-    case PN_E_PATCHES: return pn_cut_columns(&e->cut, pn_encode_columns(e), e->patches.width * 2);
+    case PN_E_ANGLES: return pn_cut_columns(&e->cut, e->height + e->width, (size_t)e->d->head_dim * 8, e->threads);
+    case PN_E_PATCHES: return pn_cut_columns(&e->cut, pn_encode_columns(e), e->patches.width * 2, e->threads);
     case PN_E_EMBED: return products(e, &e->patches, pn_encode_columns(e), (pn_product[]){{&t->embed, e->value}}, 1);
-    case PN_E_PLACE: return pn_cut_columns(&e->cut, pn_encode_columns(e), (size_t)e->d->width * 6);
-    case PN_E_MERGE: return pn_cut_columns(&e->cut, cells, e->merged.width * 4);
+    case PN_E_PLACE: return pn_cut_columns(&e->cut, pn_encode_columns(e), (size_t)e->d->width * 6, e->threads);
+    case PN_E_MERGE: return pn_cut_columns(&e->cut, cells, e->merged.width * 4, e->threads);
     case PN_E_FC1: return products(e, &e->merged, cells, (pn_product[]){{&t->fc1, e->fc1.x}}, 1);
     case PN_E_FC2: return products(e, &e->fc1, cells, (pn_product[]){{&t->fc2, e->fc2.x}}, 1);
-    case PN_E_FC1_GELU: case PN_E_FC2_GELU: return pn_cut_columns(&e->cut, cells, (size_t)e->d->adapter * 2);
+    case PN_E_FC1_GELU: case PN_E_FC2_GELU: return pn_cut_columns(&e->cut, cells, (size_t)e->d->adapter * 2, e->threads);
     case PN_E_PROJECT: return products(e, &e->fc2, cells, (pn_product[]){{&t->projection, e->out + (size_t)e->at * e->d->out}}, 1);
     default: return enter_block(e, kind, op);
     }

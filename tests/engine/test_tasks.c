@@ -41,7 +41,7 @@ static uint32_t next(void *self, uint32_t op)
 static pn_task *task_of(rig *r, counting *c)
 {
     pn_task *t;
-    pn_work w = {c, OPS, enter, tile, next};
+    pn_work w = {c, OPS, enter, tile, next, NULL};
     assert_int_equal(pn_task_new(&t, r->e, &w, NULL), PONDER_OK);
     return t;
 }
@@ -123,7 +123,7 @@ static void *encode(void *user)
 {
     caller *me = user;
     pn_task *t;
-    pn_work w = {me->c, OPS, enter, tile, next};
+    pn_work w = {me->c, OPS, enter, tile, next, NULL};
     if (pn_task_new(&t, me->r->e, &w, NULL) != PONDER_OK) return NULL;
     ponder_status st = pn_task_advance(t, 0, NULL, NULL);
     pn_task_free(t);
