@@ -200,14 +200,14 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
 
 /* What is fetched while one column goes through: the blocks that come a distance after the current one, their scales too (a stream of
  * its own, whose misses cost as much), and where the panels end, the next two's. So memory is read without a pause. */
-typedef struct ahead {
+typedef struct distance {
     ptrdiff_t codes, scales;  /* from the current place to what is fetched */
-} ahead;
+} distance;
 
-INLINE ahead ahead_of(const int t, const pn_q_tile *k, size_t b)
+INLINE distance ahead_of(const int t, const pn_q_tile *k, size_t b)
 {
     const size_t blocks = FETCH_BYTES / code_bytes_of(t) / (size_t)per_of(t) * (size_t)per_of(t);
-    ahead a = {(ptrdiff_t)(blocks * code_bytes_of(t)), (ptrdiff_t)(blocks / (size_t)per_of(t) * scale_bytes_of(t))};
+    distance a = {(ptrdiff_t)(blocks * code_bytes_of(t)), (ptrdiff_t)(blocks / (size_t)per_of(t) * scale_bytes_of(t))};
     if (b + blocks >= k->n_blocks && k->n_panels == 2) {
         const ptrdiff_t next = 2 * (k->codes[1] - k->codes[0]);
         a.codes += next - (ptrdiff_t)(k->n_blocks * code_bytes_of(t));
@@ -221,7 +221,7 @@ INLINE void one_column(const int t, const int np, const pn_q_tile *k)
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
     __m512 acc[2] = {_mm512_load_ps(k->acc), _mm512_load_ps(k->acc + 16)};
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
-        const ahead far = ahead_of(t, k, b);
+        const distance far = ahead_of(t, k, b);
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
             int32_t start[2];
