@@ -40,8 +40,8 @@ void pn_tile_embed(pn_program *p, uint32_t col)
     else embed_token(p, r->ids[i], x);
     if (d->embed_norm) p->k.norm(PN_NORM_PLAIN, x, x, NULL, d->width, d->eps);
     float *rope = p->rope + (size_t)col * 2 * d->rot_dim;
-    rope_table(p, rope, p->n->freq[0], r->pos + i);
-    rope_table(p, rope + d->rot_dim, p->n->freq[1], r->pos + i);
+    for (int t = 0; t < 2; t++)
+        if (p->rotates[t]) rope_table(p, rope + t * d->rot_dim, p->n->freq[t], r->pos + i);
     norm_in(p, p->n->layers[0].attn_norm, col);
 }
 

@@ -107,20 +107,6 @@ static const uint8_t *page_seen(const pn_program *p, const pn_layer *l, pn_attn_
     return q->lo < q->hi ? a->pages[i][b] : NULL;
 }
 
-/* A block on its way into the cache while another is computed: blocks of one layer lie a page apart, which no hardware foresees. */
-static void fetch(const uint8_t *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
-}
-
-/* Its keys, and the values that q sees. */
-static void fetch_block(const pn_program *p, const uint8_t *block, const pn_attn_query *q)
-{
-    const size_t row = (p->kv.head_bytes - p->kv.key_bytes) / PN_KEYS;
-    fetch(block, p->kv.key_bytes);
-    fetch(block + p->kv.key_bytes + q->lo * row, (q->hi - q->lo) * row);
-}
-
 /* Blocks of the span that somebody sees: first .. end. */
 static extent blocks_of(const pn_program *p, const pn_layer *l, const pn_attn_part *a)
 {
@@ -142,10 +128,9 @@ static void attend_part(pn_program *p, const pn_layer *l, pn_attn_part *a, uint3
         for (uint32_t from = 0, to; from < a->n; from = to, page = next) {
             for (to = from + 1; to < a->n && (next = page_seen(p, l, a, to, b)) == page;) to++;
             if (!page) continue;
-            if (to < a->n && next) fetch_block(p, next + at, &a->query[to]);
-            else if (to == a->n && b + 1 < blocks.end) fetch(a->pages[0][b + 1] + at, p->kv.head_bytes);
+            const uint8_t *soon = to < a->n ? next : b + 1 < blocks.end ? a->pages[0][b + 1] : NULL;
             p->k.attn_block(p->kv.type, page + at, page + at + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, a->query + from,
-                            to - from, scratch);
+                            to - from, soon ? soon + at : NULL, scratch);
         }
     }
 }

@@ -165,6 +165,8 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
     p->kv = *kv;
     p->limits = *limits;
     p->a = a;
+    for (uint32_t i = 0; i < p->d->layers; i++)
+        if (p->d->layer[i].rope) p->rotates[p->d->layer[i].local_rope ? 1 : 0] = true;
     quantised_reads reads = find_reads(n);
     pn_arena count = {0};
     give_all(&count, p, p->d, limits, &reads);

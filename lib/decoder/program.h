@@ -47,6 +47,7 @@ struct pn_program {
     float *up;
     float *logits;            /* [outputs][vocab] */
     float *rope;              /* [columns][2][rot_dim]: global, local; cosines then sines */
+    bool rotates[2];          /* some layer does, by the global table, by the local one */
     pn_slot in, attn, ff, out;
     float *state_m, *state_l; /* attention so far [columns][heads]; its rows are attn.x */
     float *part_m, *part_l, *part_o; /* of one span each */

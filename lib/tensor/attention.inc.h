@@ -17,17 +17,17 @@
 
 enum { QUERIES = 8, KEYS = PN_KEYS };
 
-/* (queries, vectors of values) of the tiles, widest first: as many chains as the registers hold. AS_IT_LIES: for
- * up to so many queries, what they convert again and again costs less than to convert once and store. */
+/* (queries, vectors of values) of the tiles, widest first: as many chains as the registers hold. AS_IT_LIES, F16_AS_IT_LIES:
+ * for up to so many queries, what they convert again and again costs less than to convert once and store. */
 #if PN_LANES == 512
 #define SHAPES(X) X(8, 2) X(4, 4) X(3, 4) X(2, 4) X(1, 4)
-enum { AS_IT_LIES = 16 };
+enum { AS_IT_LIES = 16, F16_AS_IT_LIES = 1 << 16 };
 #elif PN_LANES == 2
 #define SHAPES(X) X(3, 2) X(2, 2) X(1, 4)
-enum { AS_IT_LIES = 2 };
+enum { AS_IT_LIES = 2, F16_AS_IT_LIES = 2 };
 #else
 #define SHAPES(X) X(1, 1)
-enum { AS_IT_LIES = 1 };
+enum { AS_IT_LIES = 1, F16_AS_IT_LIES = 1 };
 #endif
 
 static const float q4_values[16] = {-0.8769f, -0.6982f, -0.5537f, -0.4293f, -0.3179f, -0.2147f, -0.1168f, -0.0216f,
@@ -182,7 +182,28 @@ typedef struct block {
     const char *keys, *values;
     const float *key_scales, *value_scales;
     size_t stride;
+    size_t ahead;                /* from here to the block that is read next; 0: unknown */
 } block;
+
+/* What will be read next, from where it lies now: fetched while this block is computed. The next block is a page away, which no
+ * hardware foresees. */
+INLINE void fetch(const block *b, const char *p) { __builtin_prefetch((const void *)((uintptr_t)p + b->ahead)); }
+
+/* Bytes of 16 stored values. */
+INLINE int stored_bytes(pn_kv_type t) { return t == PN_KV_F32 ? 64 : t == PN_KV_F16 ? 32 : t == PN_KV_Q8_0 ? 16 : 8; }
+
+/* The line of all keys at d + odd (F32: two); the line of the values from d of j. */
+INLINE void fetch_keys(const pn_kv_type t, const block *b, size_t d, const int odd)
+{
+    const char *row = b->keys + (d + (size_t)odd) * 2 * (size_t)stored_bytes(t);
+    if (t <= PN_KV_F16 || !odd) fetch(b, row);
+    if (t == PN_KV_F32) fetch(b, row + 64);
+}
+
+INLINE void fetch_values(const pn_kv_type t, const block *b, size_t j, size_t d)
+{
+    fetch(b, b->values + (t == PN_KV_Q4 ? j * b->stride + d / 2 : (j * b->stride + d) * (size_t)(stored_bytes(t) / 16)));
+}
 
 INLINE vf load_stored(pn_kv_type t, const char *p, size_t i)
 {
@@ -221,6 +242,7 @@ INLINE vf load_tail(const pn_kv_type t, const block *b, size_t j, size_t d, size
 
 INLINE void widen_keys(const pn_kv_type t, const block *b, size_t d, const int odd, float *dst)
 {
+    fetch_keys(t, b, d, odd);
     UNROLL for (size_t j = 0; j < KEYS; j += 16) {
         vf k = load_keys(t, b, d, odd, j);
         if (has_scales(t)) k = v_mul(k, v_load(b->key_scales + d / 32 * KEYS + j));
@@ -238,7 +260,10 @@ INLINE void widen(const pn_kv_type t, block *b, uint32_t hd, float *dst)
     }
     for (size_t j = 0; j < KEYS; j++) {
         size_t d = 0;
-        for (; d + 16 <= hd; d += 16) v_store(values + j * padded + d, load_values(t, b, j, d));
+        for (; d + 16 <= hd; d += 16) {
+            fetch_values(t, b, j, d);
+            v_store(values + j * padded + d, load_values(t, b, j, d));
+        }
         if (d < hd) v_store(values + j * padded + d, load_tail(t, b, j, d, hd - d));
     }
     *b = (block){.type = PN_KV_F32, .keys = (const char *)dst, .values = (const char *)values, .stride = padded};
@@ -252,11 +277,16 @@ static const float *widen_scales(const char *from, uint32_t n, float *to)
 }
 
 /* Few queries read the block as it lies; for more the conversion is done once. */
-static block open_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, uint32_t n_q, float *scratch)
+static block open_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, uint32_t n_q, const void *next, float *scratch)
 {
     const uint32_t groups = groups_of(hd), scales = groups * KEYS;
-    block b = {.type = t, .groups = groups, .keys = key, .values = value, .stride = t == PN_KV_Q4 ? (size_t)groups * 16 : hd};
+    block b = {.type = t, .groups = groups, .keys = key, .values = value, .stride = t == PN_KV_Q4 ? (size_t)groups * 16 : hd,
+               .ahead = next ? (uintptr_t)next - (uintptr_t)key : 0};
     const char *ks = b.keys + key_scales_at(t, hd), *vs = b.values + value_scales_at(t, hd);
+    for (uint32_t i = 0; has_scales(t) && i < scales * (t == PN_KV_Q4 ? 2 : 4); i += 64) {
+        fetch(&b, ks + i);
+        fetch(&b, vs + i);
+    }
     if (t == PN_KV_Q8_0) {
         b.key_scales = (const float *)(const void *)ks;
         b.value_scales = (const float *)(const void *)vs;
@@ -265,7 +295,7 @@ static block open_block(pn_kv_type t, const void *key, const void *value, uint32
         b.value_scales = widen_scales(vs, scales, scratch + scales);
         scratch += 2 * scales;
     }
-    if (hd % 16 == 0 && (n_q <= AS_IT_LIES || t == PN_KV_F32)) return b;
+    if (hd % 16 == 0 && (t == PN_KV_F32 || n_q <= (t == PN_KV_F16 ? F16_AS_IT_LIES : AS_IT_LIES))) return b;
     if (t == PN_KV_F32) widen(PN_KV_F32, &b, hd, scratch);
     else if (t == PN_KV_F16) widen(PN_KV_F16, &b, hd, scratch);
     else if (t == PN_KV_Q8_0) widen(PN_KV_Q8_0, &b, hd, scratch);
@@ -278,6 +308,7 @@ static block open_block(pn_kv_type t, const void *key, const void *value, uint32
 INLINE void score(const pn_kv_type t, const int Q, const block *b, size_t d, const int odd, const float *const *q, const vf *scale, vf (*acc)[2])
 {
     vf k0 = load_keys(t, b, d, odd, 0), k1 = load_keys(t, b, d, odd, 16);
+    fetch_keys(t, b, d, odd);
     if (has_scales(t)) {
         k0 = v_mul(k0, scale[0]);
         k1 = v_mul(k1, scale[1]);
@@ -340,7 +371,10 @@ INLINE void add_row(const pn_kv_type t, const int Q, const int D, const bool all
                     const float *p, vf *acc)
 {
     vf v[4];
-    UNROLL for (int e = 0; e < D; e++) v[e] = load_values(t, b, j, d + 16 * (size_t)e);
+    UNROLL for (int e = 0; e < D; e++) {
+        v[e] = load_values(t, b, j, d + 16 * (size_t)e);
+        if (e * stored_bytes(t) % 64 == 0) fetch_values(t, b, j, d + 16 * (size_t)e);
+    }
     UNROLL for (int i = 0; i < Q; i++) {
         if (!all && (j < q[i].lo || j >= q[i].hi)) continue;
         vf pj = v_set(p[(size_t)i * KEYS + j]);
@@ -451,14 +485,15 @@ static void attend(const block *b, uint32_t hd, float scale_by, const pn_attn_qu
 }
 
 static void attn_block(pn_kv_type t, const void *key_block, const void *value_block, uint32_t hd, float scale_by,
-                       const pn_attn_query *q, uint32_t n_q, void *scratch)
+                       const pn_attn_query *q, uint32_t n_q, const void *next, void *scratch)
 {
     float *p = scratch, *w = p + QUERIES * KEYS;
     block b = {0};
     for (uint32_t i = 0, n; i < n_q; i += n) {
         n = 1;
         if (q[i].lo >= q[i].hi) continue;
-        if (!b.keys) b = open_block(t, key_block, value_block, hd, n_q, w + 2 * QUERIES);
+        if (b.keys) b.ahead = 0;
+        else b = open_block(t, key_block, value_block, hd, n_q, next, w + 2 * QUERIES);
         while (n < QUERIES && i + n < n_q && q[i + n].lo < q[i + n].hi) n++;
         attend(&b, hd, scale_by, q + i, n, p, w);
     }

@@ -136,9 +136,10 @@ typedef struct pn_kernels {
     /* Store position j (0..31) of a key and a value block. */
     void (*kv_put)(pn_kv_type t, void *key_block, void *value_block, uint32_t j, uint32_t hd, const float *k, const float *v);
     /* n_q queries over one block, joined into each query's running state in the written order. Keys outside
-     * [lo, hi) may hold anything. */
+     * [lo, hi) may hold anything. next: the key block that will be read after this one, its value block as far behind it as this
+     * one's, so that both are fetched meanwhile; NULL: unknown. */
     void (*attn_block)(pn_kv_type t, const void *key_block, const void *value_block, uint32_t hd, float scale,
-                       const pn_attn_query *queries, uint32_t n_q, void *scratch);
+                       const pn_attn_query *queries, uint32_t n_q, const void *next, void *scratch);
     /* Join state b (a later span) into a: the same expression attn_block uses. */
     void (*attn_join)(float *am, float *al, float *ao, float bm, float bl, const float *bo, uint32_t hd);
 } pn_kernels;

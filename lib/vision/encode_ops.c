@@ -243,7 +243,7 @@ void pn_tile_attention(pn_encode *e, bool full, uint32_t tile, uint32_t thread)
         const uint32_t keys = PN_MIN(w.n - (b - w.block) * PN_KEYS, (uint32_t)PN_KEYS);
         for (uint32_t i = 0; i < n; i++) q[i].hi = keys;
         const uint8_t *at = block_at(e, b, head);
-        e->k.attn_block(PN_KV_F32, at, at + e->key_bytes, hd, scale, q, n, scratch);
+        e->k.attn_block(PN_KV_F32, at, at + e->key_bytes, hd, scale, q, n, NULL, scratch);
     }
 }
 

@@ -312,10 +312,11 @@ static void put_exactly(pn_kv_type t, void *key, void *value, uint32_t j, uint32
     (void)t;
     now.k.kv_put(PN_KV_F32, key, value, j, hd, k, v);
 }
-static void attend_exactly(pn_kv_type t, const void *key, const void *value, uint32_t hd, float scale, const pn_attn_query *q, uint32_t n, void *scratch)
+static void attend_exactly(pn_kv_type t, const void *key, const void *value, uint32_t hd, float scale, const pn_attn_query *q, uint32_t n,
+                           const void *next, void *scratch)
 {
     (void)t;
-    now.k.attn_block(PN_KV_F32, key, value, hd, scale, q, n, scratch);
+    now.k.attn_block(PN_KV_F32, key, value, hd, scale, q, n, next, scratch);
 }
 static void turned_exactly(pn_kernels *k)
 {

@@ -132,7 +132,7 @@ static void run(const scene *s, const pn_kernels *k, uint32_t block0, uint32_t b
             q[i] = (pn_attn_query){s->q + (size_t)i * s->hd, r->m + i, r->l + i, r->o + (size_t)i * s->hd,
                                    (uint32_t)PN_MIN(PN_MAX(lo, 0), 32), (uint32_t)PN_MIN(PN_MAX(hi, 0), 32)};
         }
-        k->attn_block(s->type, s->keys[b], s->values[b], s->hd, s->scale, q, s->n_q, scratch);
+        k->attn_block(s->type, s->keys[b], s->values[b], s->hd, s->scale, q, s->n_q, b + 1 < block1 ? s->keys[b + 1] : NULL, scratch);
     }
     for (int i = 0; i < 64; i++) assert_int_equal(scratch[scratch_bytes + i], 77);
     free(scratch);
@@ -350,7 +350,7 @@ typedef struct timed { const pn_kernels *k; const scene *s; pn_attn_query *q; vo
 static void one_block(void *ctx)
 {
     timed *t = ctx;
-    t->k->attn_block(t->s->type, t->s->keys[t->block], t->s->values[t->block], t->s->hd, t->s->scale, t->q, t->s->n_q, t->scratch);
+    t->k->attn_block(t->s->type, t->s->keys[t->block], t->s->values[t->block], t->s->hd, t->s->scale, t->q, t->s->n_q, NULL, t->scratch);
     t->block = (t->block + 1) % BLOCKS;
 }
 

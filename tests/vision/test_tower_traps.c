@@ -301,10 +301,11 @@ static void no_second_gelu(pn_encode *e, uint32_t kind, void *ctx)
 
 /* ---- attention, merging, patches ------------------------------------------------------------------------------------------------ */
 
-static void unscaled_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, float scale, const pn_attn_query *q, uint32_t n, void *scratch)
+static void unscaled_block(pn_kv_type t, const void *key, const void *value, uint32_t hd, float scale, const pn_attn_query *q, uint32_t n,
+                           const void *next, void *scratch)
 {
     (void)scale;
-    now.real.attn_block(t, key, value, hd, 1, q, n, scratch);
+    now.real.attn_block(t, key, value, hd, 1, q, n, next, scratch);
 }
 static void no_scale(pn_kernels *k) { k->attn_block = unscaled_block; }
 
