@@ -1,19 +1,23 @@
 #include "engine/sampler.h"
 
+#include <float.h>
 #include <math.h>
+
+static size_t blocks(uint32_t vocab) { return ((size_t)vocab + PN_TOP - 1) / PN_TOP; }
 
 size_t pn_sampler_bytes(uint32_t vocab)
 {
-    return vocab * (sizeof(float) + sizeof(int32_t) + sizeof(uint16_t));
+    return vocab * (sizeof(float) + sizeof(int32_t) + sizeof(uint16_t)) + blocks(vocab) * sizeof(float);
 }
 
 ponder_status pn_sampler_init(pn_sampler *s, const pn_kernels *k, uint32_t vocab, const ponder_alloc *a, ponder_error *err)
 {
     *s = (pn_sampler){.a = a, .k = k, .vocab = vocab};
     s->work = pn_zalloc_array(a, vocab, sizeof *s->work);
+    s->top = pn_zalloc_array(a, blocks(vocab), sizeof *s->top);
     s->candidate = pn_zalloc_array(a, vocab, sizeof *s->candidate);
     s->seen = pn_zalloc_array(a, vocab, sizeof *s->seen);
-    if (s->work && s->candidate && s->seen) return PONDER_OK;
+    if (s->work && s->top && s->candidate && s->seen) return PONDER_OK;
     pn_sampler_free(s);
     return pn_nomem(err, pn_sampler_bytes(vocab));
 }
@@ -21,9 +25,11 @@ ponder_status pn_sampler_init(pn_sampler *s, const pn_kernels *k, uint32_t vocab
 void pn_sampler_free(pn_sampler *s)
 {
     pn_free(s->a, s->work, s->vocab * sizeof *s->work);
+    pn_free(s->a, s->top, blocks(s->vocab) * sizeof *s->top);
     pn_free(s->a, s->candidate, s->vocab * sizeof *s->candidate);
     pn_free(s->a, s->seen, s->vocab * sizeof *s->seen);
     s->work = NULL;
+    s->top = NULL;
     s->candidate = NULL;
     s->seen = NULL;
 }
@@ -62,24 +68,14 @@ static void penalise(pn_sampler *s, const pn_sampling *o, const int32_t *ids, ui
     }
 }
 
-enum { BLOCK = 64 }; /* values looked at together: most of them can be passed over */
-
-static float block_max(const float *x)
-{
-    float m[8];
-    for (int j = 0; j < 8; j++) m[j] = -INFINITY;
-    for (uint32_t i = 0; i < BLOCK; i += 8)
-        for (uint32_t j = 0; j < 8; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-    for (int j = 1; j < 8; j++) m[0] = m[j] > m[0] ? m[j] : m[0];
-    return m[0];
-}
-
-static int32_t arg_max(const float *x, uint32_t n)
+/* Whoever looks at values by blocks has their tops in s->top. */
+static int32_t arg_max(pn_sampler *s, const float *x)
 {
     uint32_t best = 0;
-    for (uint32_t from = 0; from < n; from += BLOCK) {
-        if (n - from >= BLOCK && block_max(x + from) <= x[best]) continue;
-        for (uint32_t i = from; i < PN_MIN(n, from + BLOCK); i++)
+    s->k->tops(s->top, x, s->vocab);
+    for (uint32_t from = 0; from < s->vocab; from += PN_TOP) {
+        if (s->top[from / PN_TOP] <= x[best]) continue;
+        for (uint32_t i = from; i < PN_MIN(s->vocab, from + PN_TOP); i++)
             if (x[i] > x[best] || isnan(x[best])) best = i;
     }
     return (int32_t)best;
@@ -115,32 +111,32 @@ static void sort_candidates(const float *x, int32_t *c, size_t n)
     }
 }
 
-/* The k best of n, sorted: a heap of k whose root is the worst kept. */
-static size_t best_of(const float *x, uint32_t n, uint32_t k, int32_t *c)
+/* The k best, sorted: a heap of k whose root is the worst kept. */
+static size_t best_of(pn_sampler *s, const float *x, uint32_t k)
 {
-    size_t kept = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (kept == k && i % BLOCK == 0)
-            while (n - i >= BLOCK && block_max(x + i) <= x[c[0]]) i += BLOCK;
-        if (i == n) break;
-        if (kept < k) {
-            c[kept++] = (int32_t)i;
-            if (kept == k)
-                for (size_t j = k / 2; j-- > 0;) sift(x, c, kept, j);
-        } else if (x[i] > x[c[0]]) {
+    int32_t *c = s->candidate;
+    for (uint32_t i = 0; i < k; i++) c[i] = (int32_t)i;
+    for (size_t j = k / 2; j-- > 0;) sift(x, c, k, j);
+    for (uint32_t from = k; from < s->vocab; from = from / PN_TOP * PN_TOP + PN_TOP) {
+        if (s->top[from / PN_TOP] <= x[c[0]]) continue;
+        for (uint32_t i = from; i < PN_MIN(s->vocab, from / PN_TOP * PN_TOP + PN_TOP); i++) {
+            if (!(x[i] > x[c[0]])) continue;
             c[0] = (int32_t)i;
-            sift(x, c, kept, 0);
+            sift(x, c, k, 0);
         }
     }
-    sort_candidates(x, c, kept);
-    return kept;
+    sort_candidates(x, c, k);
+    return k;
 }
 
-static size_t above(const float *x, uint32_t n, float threshold, int32_t *c)
+static size_t above(pn_sampler *s, const float *x, float threshold)
 {
     size_t kept = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (x[i] >= threshold) c[kept++] = (int32_t)i;
+    for (uint32_t from = 0; from < s->vocab; from += PN_TOP) {
+        if (s->top[from / PN_TOP] < threshold) continue;
+        for (uint32_t i = from; i < PN_MIN(s->vocab, from + PN_TOP); i++)
+            if (x[i] >= threshold) s->candidate[kept++] = (int32_t)i;
+    }
     return kept;
 }
 
@@ -163,32 +159,54 @@ static double sum_all(const float *p, uint32_t n)
 
 /* ---- most likely first, without sorting them all --------------------------------------------------------------------
  * Relative probabilities (0 to 1) are positive floats, so their bits are in order. Their masses are added up by the upper
- * bits; only the bucket in which the sum gets where it is wanted is looked into, by the bits below. */
+ * bits; only the bucket in which the sum gets where it is wanted is looked into, by the bits below. A bucket's values have one
+ * exponent, so its sum is exact in any order. */
 
-enum { BUCKETS = 512, BANKS = 4, FEW = 64, TOP_SHIFT = 21, DIGIT = 9 };
+enum { TOPS = 256, BANKS = 8, BUCKETS = 512, FEW = 64, TOP_SHIFT = 22, DIGIT = 9 };
 
-static uint32_t bucket_of(float p, uint32_t shift)
+static uint32_t bits_of(float p)
 {
     uint32_t bits;
     memcpy(&bits, &p, sizeof bits);
-    return p > 0 ? bits >> shift & (BUCKETS - 1) : 0;
+    return bits;
 }
 
-/* Neighbours are often alike: they go to banks of their own, so that no addition waits for the one before. */
-static double weigh(const float *p, uint32_t n, double *of)
+static uint32_t bucket_of(float p, uint32_t shift) { return bits_of(p) >> shift & (BUCKETS - 1); }
+
+/* What is left out counts as 0, for no branch could be foretold. */
+static inline void put(double *bank, float p, uint32_t low, uint32_t span)
 {
-    double bank[BANKS][BUCKETS] = {0}, total = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (p[i] > 0) bank[i % BANKS][bucket_of(p[i], TOP_SHIFT)] += (double)p[i];
-    for (uint32_t b = BUCKETS; b-- > 0;) total += of[b] = (bank[0][b] + bank[1][b]) + (bank[2][b] + bank[3][b]);
-    return total;
+    const uint32_t bits = bits_of(p), kept = bits & -(uint32_t)(bits - low <= span);
+    float mass;
+    memcpy(&mass, &kept, sizeof mass);
+    bank[kept >> TOP_SHIFT] += (double)mass;
+}
+
+/* The masses of what is at least `least`, by bucket. Neighbours are often alike: they go to banks of their own, so that no
+ * addition waits for the one before. */
+static void weigh(const pn_sampler *s, const float *p, float least, double *of)
+{
+    double bank[BANKS][TOPS] = {0};
+    const uint32_t low = bits_of(least), span = bits_of(1) - low;
+    for (uint32_t from = 0; from < s->vocab; from += PN_TOP) {
+        const uint32_t end = PN_MIN(s->vocab, from + PN_TOP);
+        uint32_t i = from;
+        if (s->top[from / PN_TOP] < least) continue;
+        for (; i + BANKS <= end; i += BANKS)
+            for (uint32_t k = 0; k < BANKS; k++) put(bank[k], p[i + k], low, span);
+        for (; i < end; i++) put(bank[0], p[i], low, span);
+    }
+    for (uint32_t b = 0; b < TOPS; b++) {
+        of[b] = 0;
+        for (int k = 0; k < BANKS; k++) of[b] += bank[k][b];
+    }
 }
 
 /* From the top: the bucket in which the sum passes `aim`; *sum then lacks it. */
-static uint32_t pass(const double *of, double aim, double *sum)
+static uint32_t pass(const double *of, uint32_t n, double aim, double *sum)
 {
     uint32_t last = 0;
-    for (uint32_t b = BUCKETS; b-- > 0;) {
+    for (uint32_t b = n; b-- > 0;) {
         if (of[b] == 0) continue;
         if (*sum + of[last = b] > aim) return b;
         *sum += of[b];
@@ -197,24 +215,36 @@ static uint32_t pass(const double *of, double aim, double *sum)
     return last;
 }
 
-/* The token at which the sum over the most likely ones passes `aim`; *sum: with it. */
-static int32_t token_at(const float *p, uint32_t vocab, const double *of, double aim, int32_t *c, double *sum)
+/* Those of a bucket, in order; not below `least`. */
+static size_t in_bucket(pn_sampler *s, const float *p, uint32_t bucket, float least)
 {
+    const uint32_t low = PN_MAX(bucket << TOP_SHIFT, bits_of(least)), span = ((bucket + 1) << TOP_SHIFT) - low;
+    float limit;
     size_t n = 0;
-    *sum = 0;
-    uint32_t bucket = pass(of, aim, sum), bits[2] = {PN_MAX(bucket << TOP_SHIFT, 1u), (bucket + 1) << TOP_SHIFT};
-    float limit[2];
-    memcpy(limit, bits, sizeof limit);
-    for (uint32_t i = 0; i < vocab; i++) { /* without a branch: n is at most i */
-        c[n] = (int32_t)i;
-        n += (p[i] >= limit[0]) & (p[i] < limit[1]);
+    memcpy(&limit, &low, sizeof limit);
+    for (uint32_t from = 0; from < s->vocab; from += PN_TOP) {
+        if (s->top[from / PN_TOP] < limit) continue;
+        for (uint32_t i = from; i < PN_MIN(s->vocab, from + PN_TOP); i++) { /* without a branch: n is at most i */
+            s->candidate[n] = (int32_t)i;
+            n += bits_of(p[i]) - low < span;
+        }
     }
+    return n;
+}
+
+/* The token at which the sum over the most likely ones passes `aim`; *sum: with it. */
+static int32_t token_at(pn_sampler *s, const float *p, const double *of, float least, double aim, double *sum)
+{
+    int32_t *c = s->candidate;
+    *sum = 0;
+    uint32_t bucket = pass(of, TOPS, aim, sum);
+    size_t n = in_bucket(s, p, bucket, least);
     for (uint32_t shift = TOP_SHIFT; n > FEW && shift > 0;) {
         double below[BUCKETS] = {0};
         size_t kept = 0;
         shift = shift > DIGIT ? shift - DIGIT : 0;
         for (size_t i = 0; i < n; i++) below[bucket_of(p[c[i]], shift)] += (double)p[c[i]];
-        bucket = pass(below, aim, sum);
+        bucket = pass(below, BUCKETS, aim, sum);
         for (size_t i = 0; i < n; i++)
             if (bucket_of(p[c[i]], shift) == bucket) c[kept++] = c[i];
         n = kept;
@@ -225,25 +255,16 @@ static int32_t token_at(const float *p, uint32_t vocab, const double *of, double
     return c[n - 1];
 }
 
-static double mass_from(const float *p, uint32_t n, float least)
-{
-    double sum = 0;
-    for (uint32_t from = 0; from < n; from += BLOCK) {
-        if (n - from >= BLOCK && block_max(p + from) < least) continue;
-        for (uint32_t i = from; i < PN_MIN(n, from + BLOCK); i++)
-            if (p[i] >= least) sum += (double)p[i];
-    }
-    return sum;
-}
-
-/* One of the smallest set of most likely tokens with at least top_p of the mass, as far as min_p lets it reach. */
+/* One of the smallest set of most likely tokens with at least top_p of the mass, as far as min_p lets it reach. What is rarer
+ * than 1 - top_p of the mean has together less than 1 - top_p of the mass: it is never in the set. */
 static int32_t draw_nucleus(pn_sampler *s, const pn_sampling *o, const float *p, double u)
 {
-    double of[BUCKETS], kept, reached;
-    double total = weigh(p, s->vocab, of);
-    token_at(p, s->vocab, of, nextafter(o->top_p * total, 0), s->candidate, &kept);
-    if (o->min_p > 0) kept = fmin(kept, mass_from(p, s->vocab, (float)o->min_p));
-    return token_at(p, s->vocab, of, u * kept, s->candidate, &reached);
+    double of[TOPS], kept, reached;
+    const double total = sum_all(p, s->vocab), rare = 0.999 * (1 - o->top_p) * total / s->vocab;
+    const float least = (float)fmax(fmax(rare, o->min_p), FLT_TRUE_MIN);
+    weigh(s, p, least, of);
+    token_at(s, p, of, least, nextafter(o->top_p * total, 0), &kept);
+    return token_at(s, p, of, least, u * kept, &reached);
 }
 
 static size_t cut_mass(const float *p, const int32_t *c, size_t n, double mass)
@@ -266,8 +287,8 @@ static int32_t draw_all(const float *p, uint32_t n, double u)
 {
     double sum = 0, aim = u * sum_all(p, n);
     int32_t last = 0;
-    for (uint32_t from = 0; from < n; from += BLOCK) {
-        const uint32_t end = PN_MIN(n, from + BLOCK);
+    for (uint32_t from = 0; from < n; from += PN_TOP) {
+        const uint32_t end = PN_MIN(n, from + PN_TOP);
         const double block = sum_all(p + from, end - from);
         if (block == 0) continue;
         double inside = sum;
@@ -309,32 +330,36 @@ static float best_logprob(pn_sampler *s, float *x, int32_t best)
 int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits, const int32_t *ids, uint32_t n,
                         const pn_bias *bias, uint32_t n_bias, const uint32_t *allowed, uint32_t position)
 {
-    float *x = s->work, sum;
+    float *x = s->work, sum, sum_of_tops;
+    int32_t token;
     s->logprob = 0;
     memcpy(x, logits, s->vocab * sizeof *x);
     for (uint32_t i = 0; i < n_bias; i++) x[bias[i].token] += bias[i].bias;
     penalise(s, o, ids, n);
     if (allowed) forbid_others(x, s->vocab, allowed);
-    int32_t best = arg_max(x, s->vocab);
+    int32_t best = arg_max(s, x);
     if (allowed && !(x[best] > -INFINITY)) return best_allowed(logits, s->vocab, allowed);
     if (o->temperature == 0 || !(x[best] > -INFINITY)) {
         if (s->want_logprob && isfinite(x[best])) s->logprob = best_logprob(s, x, best);
         return best;
     }
     s->k->scale(x, (float)(1 / o->temperature), s->vocab);
+    s->k->scale(s->top, (float)(1 / o->temperature), blocks(s->vocab));
     if (!isfinite(x[best])) return best;
     double u = uniform(o->seed, position);
     size_t kept = 0;
-    if (o->top_k > 0 && o->top_k < s->vocab) kept = best_of(x, s->vocab, o->top_k, s->candidate);
+    if (o->top_k > 0 && o->top_k < s->vocab) kept = best_of(s, x, o->top_k);
     while (kept > 1 && !(x[s->candidate[kept - 1]] > -INFINITY)) kept--; /* fewer than k are allowed */
+    s->k->exp_sum(s->top, s->top, x[best], blocks(s->vocab), &sum_of_tops);
     s->k->exp_sum(x, x, x[best], s->vocab, &sum); /* probabilities relative to the best */
-    if (!kept && o->top_p < 1) return draw_nucleus(s, o, x, u);
-    if (o->top_p < 1) kept = cut_mass(x, s->candidate, kept, o->top_p);
-    if (o->min_p > 0) {
-        if (!kept) kept = above(x, s->vocab, (float)o->min_p, s->candidate);
-        else while (kept > 1 && x[s->candidate[kept - 1]] < (float)o->min_p) kept--;
+    if (!kept && o->top_p < 1) {
+        token = draw_nucleus(s, o, x, u);
+    } else {
+        if (o->top_p < 1) kept = cut_mass(x, s->candidate, kept, o->top_p);
+        if (!kept && o->min_p > 0) kept = above(s, x, (float)o->min_p);
+        while (kept > 1 && x[s->candidate[kept - 1]] < (float)o->min_p) kept--;
+        token = kept ? draw(x, s->candidate, kept, u) : draw_all(x, s->vocab, u);
     }
-    int32_t token = kept ? draw(x, s->candidate, kept, u) : draw_all(x, s->vocab, u);
     s->logprob = (float)log((double)x[token] / (double)sum);
     return token;
 }
@@ -343,7 +368,7 @@ int32_t pn_sampler_pick(pn_sampler *s, const pn_sampling *o, const float *logits
 
 static double log_sum(pn_sampler *s, const float *logits)
 {
-    float sum, max = logits[arg_max(logits, s->vocab)];
+    float sum, max = logits[arg_max(s, logits)];
     s->k->exp_sum(s->work, logits, max, s->vocab, &sum);
     return (double)max + log(sum_all(s->work, s->vocab));
 }
@@ -356,7 +381,7 @@ float pn_sampler_logprob(pn_sampler *s, const float *logits, int32_t token)
 double pn_sampler_entropy(pn_sampler *s, const float *logits)
 {
     float sum;
-    const double max = (double)logits[arg_max(logits, s->vocab)];
+    const double max = (double)logits[arg_max(s, logits)];
     s->k->exp_sum(s->work, logits, (float)max, s->vocab, &sum);
     const double all = sum_all(s->work, s->vocab);
     double mean = 0; /* of the distance to the best; what is impossible has none */
@@ -368,7 +393,7 @@ double pn_sampler_entropy(pn_sampler *s, const float *logits)
 void pn_sampler_top(pn_sampler *s, const float *logits, ponder_token_prob *top, uint32_t n)
 {
     double lse = log_sum(s, logits);
-    size_t kept = n ? best_of(logits, s->vocab, PN_MIN(n, s->vocab), s->candidate) : 0;
+    size_t kept = n ? best_of(s, logits, PN_MIN(n, s->vocab)) : 0;
     for (size_t i = 0; i < kept; i++)
         top[i] = (ponder_token_prob){s->candidate[i], (float)((double)logits[s->candidate[i]] - lse)};
 }

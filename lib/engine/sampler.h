@@ -22,6 +22,7 @@ typedef struct pn_sampler {
     const pn_kernels *k;
     uint32_t vocab;
     float *work;              /* [vocab] */
+    float *top;               /* of each PN_TOP of what is looked at: most can be passed over */
     int32_t *candidate;       /* [vocab] */
     uint16_t *seen;           /* [vocab], all zero between calls */
     bool want_logprob;

@@ -24,6 +24,7 @@ void LEVEL(pn_kernels_float)(pn_kernels *k)
     k->sigmoid = sigmoid;
     k->softcap = softcap;
     k->exp_sum = exp_sum;
+    k->tops = tops;
     k->conv_row = conv_row;
     k->rope = rope;
     k->dot = dot;

@@ -105,6 +105,8 @@ typedef struct pn_attn_query {
     uint32_t lo, hi;     /* visible keys of this block: lo <= j < hi, inside 0..32; empty when lo >= hi */
 } pn_attn_query;
 
+enum { PN_TOP = 64 };
+
 typedef struct pn_kernels {
     uint32_t cpu;
     /* y[col * y_stride + row] for rows of panels [panel0, panel1) (never past m->rows) and columns [col0, col1). */
@@ -125,6 +127,7 @@ typedef struct pn_kernels {
     void (*sigmoid)(float *y, const float *x, size_t n);
     void (*softcap)(float *y, float mult, float cap, size_t n);                    /* cap * tanh(y * mult / cap); cap 0: y * mult */
     void (*exp_sum)(float *y, const float *x, float max, size_t n, float *sum);    /* y = exp(x - max), fixed order sum */
+    void (*tops)(float *top, const float *x, size_t n);                            /* the greatest of each PN_TOP values; NaN: none */
     /* One output of a depthwise convolution: y[i] = b[i], then fmaf(w[j * n + i], x[j * n + i], y[i]) for j = 0..taps-1. */
     void (*conv_row)(float *y, const float *x, const float *w, const float *b, size_t n, uint32_t taps);
     /* Rotate one head. cs: n_rot/2 cosines then n_rot/2 sines. pairs: neighbours (2i, 2i+1), else split halves. */

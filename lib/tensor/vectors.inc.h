@@ -159,6 +159,19 @@ static void exp_sum(float *y, const float *x, float max, size_t n, float *total)
     *total = v_sum(s);
 }
 
+static void tops(float *top, const float *x, size_t n)
+{
+    const vf none = v_set(-INFINITY);
+    for (size_t from = 0; from < n; from += PN_TOP) {
+        const size_t end = PN_MIN(n, from + PN_TOP);
+        vf m = none;
+        size_t i = from;
+        for (; i + 16 <= end; i += 16) m = v_max(v_load(x + i), m);
+        if (i < end) m = v_max(v_keep(v_load_n(x + i, (int)(end - i)), 0, (int)(end - i), none), m);
+        top[from / PN_TOP] = v_top(m);
+    }
+}
+
 static void conv_row(float *y, const float *x, const float *w, const float *b, size_t n, uint32_t taps)
 {
     size_t i = 0;

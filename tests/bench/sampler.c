@@ -38,6 +38,7 @@ static const struct {
     {"top_k 40, top_p 0.95", {.temperature = 1, .top_k = 40, .top_p = 0.95, .repeat = 1}},
     {"top_p 0.95", {.temperature = 1, .top_p = 0.95, .repeat = 1}},
     {"top_p 0.95, hot", {.temperature = 3, .top_p = 0.95, .repeat = 1}},
+    {"top_p 0.95, colder", {.temperature = 0.6, .top_p = 0.95, .repeat = 1}},
     {"min_p 0.05", {.temperature = 1, .top_p = 1, .min_p = 0.05, .repeat = 1}},
 };
 
@@ -97,6 +98,6 @@ static void run(uint32_t vocab)
 int main(void)
 {
     run(49152);
-    run(200000);
+    run(202048);
     return 0;
 }

@@ -280,6 +280,78 @@ static void the_nucleus_is_that_of_sorting(void **state)
     pn_sampler_free(&s);
 }
 
+/* The whole rule over a full sort: temperature, top-k, top-p of what is left, min-p, and a draw down the list. */
+static double expected_uniform(uint64_t seed, uint64_t position)
+{
+    uint64_t v[2] = {seed + 0x9e3779b97f4a7c15u, 0};
+    for (int i = 0; i < 2; i++) {
+        v[i] = (v[i] ^ v[i] >> 30) * 0xbf58476d1ce4e5b9u;
+        v[i] = (v[i] ^ v[i] >> 27) * 0x94d049bb133111ebu;
+        v[i] ^= v[i] >> 31;
+        if (i == 0) v[1] = v[0] + (position + 1) * 0x9e3779b97f4a7c15u;
+    }
+    return (double)(v[1] >> 11) / 9007199254740992.0;
+}
+
+static int32_t by_sorting(const pn_kernels *k, const pn_sampling *o, const float *logits, uint32_t n, uint32_t position, int32_t *order, float *p)
+{
+    float unused, most = -INFINITY;
+    memcpy(p, logits, n * sizeof *p);
+    k->scale(p, (float)(1 / o->temperature), n);
+    for (uint32_t i = 0; i < n; i++) most = fmaxf(most, p[i]), order[i] = (int32_t)i;
+    sorted_by = p;
+    if (o->top_k) qsort(order, n, sizeof *order, more_likely); /* by what exp may round to one */
+    k->exp_sum(p, p, most, n, &unused);
+    if (!o->top_k) qsort(order, n, sizeof *order, more_likely);
+    const uint32_t first = o->top_k > 0 && o->top_k < n ? o->top_k : n;
+    uint32_t kept = 0;
+    double total = 0, sum = 0, drawn = 0;
+    for (uint32_t i = 0; i < first; i++) total += (double)p[order[i]];
+    while (kept < first && (kept == 0 || (sum < o->top_p * total && p[order[kept]] >= (float)o->min_p))) sum += (double)p[order[kept++]];
+    const double aim = expected_uniform(o->seed, position) * sum;
+    for (uint32_t i = 0; i < kept; i++)
+        if ((drawn += (double)p[order[i]]) > aim) return order[i];
+    return order[kept - 1];
+}
+
+static void tokens_are_those_of_sorting(void **state)
+{
+    (void)state;
+    enum { MANY = 3001, PICKS = 25 };
+    static float logits[MANY], p[MANY];
+    static int32_t order[MANY];
+    static const double spread[] = {0, 0.01, 1, 4, 20, 200};
+    static const pn_sampling ways[] = {
+        {.top_p = 0.95}, {.top_p = 0.5}, {.top_p = 0.999}, {.top_p = 0.01}, {.top_p = 0.9, .min_p = 0.1}, {.top_p = 0.9, .min_p = 1e-6},
+        {.top_p = 0.9, .top_k = 40}, {.top_p = 1, .top_k = 7}, {.top_p = 1, .top_k = 300, .min_p = 0.02}, {.top_p = 0.7, .top_k = 2999},
+    };
+    pn_kernels k;
+    pn_sampler s;
+    pn_kernels_init(&k, pn_cpu_flags());
+    assert_int_equal(pn_sampler_init(&s, &k, MANY, NULL, NULL), PONDER_OK);
+    uint64_t x = 88172645463325252u;
+    for (size_t w = 0; w < PN_COUNT(ways); w++)
+        for (size_t d = 0; d < PN_COUNT(spread); d++)
+            for (uint32_t i = 0; i < PICKS; i++) {
+                pn_sampling o = ways[w];
+                o.temperature = i % 3 ? 1 : 0.6;
+                o.repeat = 1;
+                o.seed = w * 1000 + d;
+                for (uint32_t j = 0; j < MANY; j++) {
+                    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+                    logits[j] = (float)(spread[d] * ((double)(x >> 40) / (1 << 24)));
+                    if (i % 2 && j % 3) logits[j] = logits[j - 1]; /* ties */
+                }
+                const int32_t got = pn_sampler_pick(&s, &o, logits, NULL, 0, NULL, 0, NULL, i);
+                const int32_t expected = by_sorting(&k, &o, logits, MANY, i, order, p);
+                if (got != expected) fail_msg("way %zu, spread %g, pick %u: %d, by sorting %d", w, spread[d], i, got, expected);
+                double sum = 0;
+                for (uint32_t j = 0; j < MANY; j++) sum += (double)p[j];
+                assert_float_equal(s.logprob, log((double)p[got] / sum), 1e-4);
+            }
+    pn_sampler_free(&s);
+}
+
 static void odd_logits_do_no_harm(void **state)
 {
     (void)state;
@@ -305,7 +377,8 @@ int main(void)
         cmocka_unit_test(draws_follow_the_distribution), cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(penalties_are_the_documented_ones), cmocka_unit_test(seeds_and_positions_decide),
         cmocka_unit_test(log_probabilities), cmocka_unit_test(only_allowed_tokens_come),
-        cmocka_unit_test(one_allowed_token_must_come), cmocka_unit_test(a_full_mask_changes_nothing), cmocka_unit_test(the_nucleus_is_that_of_sorting), cmocka_unit_test(odd_logits_do_no_harm),
+        cmocka_unit_test(one_allowed_token_must_come), cmocka_unit_test(a_full_mask_changes_nothing), cmocka_unit_test(the_nucleus_is_that_of_sorting),
+        cmocka_unit_test(tokens_are_those_of_sorting), cmocka_unit_test(odd_logits_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

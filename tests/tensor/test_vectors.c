@@ -283,6 +283,34 @@ static void ends_are_exact(void **state)
     }
 }
 
+/* Exactly the greatest of each 64, the short last ones too; what is no number is passed over. */
+static void tops_are_the_greatest(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 15, 16, 17, 63, 64, 65, 80, 127, 128, 129, 1000};
+    uint64_t s = seed;
+    for (size_t t = 0; t < PN_COUNT(sizes); t++)
+        for (size_t l = 0; l < PN_COUNT(levels); l++) {
+            const size_t n = sizes[t], blocks = (n + 63) / 64;
+            if (!level_here(l)) continue;
+            guarded x = guarded_new(n), y = guarded_new(blocks);
+            pn_kernels k;
+            pn_kernels_init(&k, levels[l].flags);
+            fill(x.p, n, &s, -9.0f, t % 2 ? -1.0f : 9.0f); /* all below 0: lanes past the end must not count */
+            if (n > 20) x.p[3] = NAN, x.p[19] = -INFINITY, x.p[n - 1] = NAN;
+            k.tops(y.p, x.p, n);
+            for (size_t b = 0; b < blocks; b++) {
+                float most = -INFINITY;
+                for (size_t i = b * 64; i < n && i < b * 64 + 64; i++)
+                    if (x.p[i] > most) most = x.p[i];
+                if (y.p[b] != most) fail_msg("%s, n %zu, block %zu: %a, not %a", levels[l].name, n, b, (double)y.p[b], (double)most);
+            }
+            assert_true(guarded_whole(&y));
+            free(x.base);
+            free(y.base);
+        }
+}
+
 /* x * e^(i angle): in double, halves and pairs, the rest of the head untouched. */
 static void rope_rotates(void **state)
 {
@@ -389,7 +417,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(kernels_match_double_and_each_other),
         cmocka_unit_test(functions_hold_over_their_range),
         cmocka_unit_test(exp_holds_over_its_range),
-        cmocka_unit_test(ends_are_exact),
+        cmocka_unit_test(ends_are_exact), cmocka_unit_test(tops_are_the_greatest),
         cmocka_unit_test(convolutions_are_chains),
         cmocka_unit_test(rope_rotates),
     };
