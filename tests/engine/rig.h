@@ -18,11 +18,9 @@ typedef struct rig {
     uint32_t vocab;
 } rig;
 
-static inline pn_network *load_network(const char *name)
+static inline pn_network *load_network_at(const char *path)
 {
-    char path[512];
     ponder_error err = {.size = sizeof err};
-    snprintf(path, sizeof path, "%s/%s", getenv("PONDER_TEST_DATA"), name);
     pn_checkpoint *c;
     if (pn_checkpoint_open(&c, path, NULL, &err) != PONDER_OK) fail_msg("%s", err.text);
     pn_load_options o = {.repack = true, .quantize = -1};
@@ -31,14 +29,21 @@ static inline pn_network *load_network(const char *name)
     return n;
 }
 
+static inline pn_network *load_network(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", getenv("PONDER_TEST_DATA"), name);
+    return load_network_at(path);
+}
+
 static inline pn_engine_options default_options(void)
 {
     return (pn_engine_options){.threads = 1, .cpu = 7, .columns = 64, .chunk = 16, .sequences = 16, .kv = PN_KV_F16};
 }
 
-static inline rig rig_new(const char *name, const pn_engine_options *o)
+static inline rig rig_over(pn_network *net, const pn_engine_options *o)
 {
-    rig r = {.net = load_network(name)};
+    rig r = {.net = net};
     ponder_error err = {.size = sizeof err};
     pn_team *t;
     if (pn_team_new(&t, o->threads, o->runner, NULL, &err) != PONDER_OK) fail_msg("%s", err.text);
@@ -46,6 +51,8 @@ static inline rig rig_new(const char *name, const pn_engine_options *o)
     r.vocab = r.net->d.vocab;
     return r;
 }
+
+static inline rig rig_new(const char *name, const pn_engine_options *o) { return rig_over(load_network(name), o); }
 
 static inline void rig_free(rig *r)
 {

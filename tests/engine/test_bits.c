@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "rig.h"
+#include "../files/make.h"
 
 enum { PROMPT = 75, MORE = 12, ALL = PROMPT + MORE, CROWD = 16 };
 
@@ -358,6 +359,97 @@ static void same_when_forked_at_edges(void **state)
         }
 }
 
+/* ---- a head of more than one tile ------------------------------------------------------------------------ */
+
+/* The llama with its embedding repeated: token i has the bits of token i % 160. WIDE takes two tiles of logits, and many of products. */
+enum { NARROW = 160, WIDE = 40000, ROW = 64 * 4, FIRST = NARROW * ROW };
+
+static char *whole_file(const char *name, size_t *n)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/llama/%s", getenv("PONDER_TEST_DATA"), name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    char *p = calloc(1, 1 << 20);
+    *n = fread(p, 1, (1 << 20) - 1, f);
+    fclose(f);
+    return p;
+}
+
+static void write_wide_config(const char *folder)
+{
+    size_t n;
+    char *config = whole_file("config.json", &n), *at = strstr(config, "\"vocab_size\": 160"), wide[2048];
+    assert_non_null(at);
+    snprintf(wide, sizeof wide, "%.*s\"vocab_size\": %d%s", (int)(at - config), config, WIDE, at + 17);
+    write_file(folder, "config.json", wide, strlen(wide));
+    free(config);
+}
+
+static void write_wide_weights(const char *folder)
+{
+    size_t n;
+    char *file = whole_file("model.safetensors", &n), *header = file + 8, head[4096];
+    uint64_t header_bytes;
+    pn_buf b;
+    memcpy(&header_bytes, file, sizeof header_bytes);
+    char *data = header + header_bytes, *from = header;
+    int at = 0;
+    data[-1] = 0; /* a blank */
+    for (char *offsets; (offsets = strstr(from, "\"data_offsets\":["));) { /* the embedding is the first; all others move */
+        unsigned long begin, end;
+        assert_int_equal(sscanf(offsets, "\"data_offsets\":[%lu,%lu", &begin, &end), 2);
+        const unsigned long more = (unsigned long)(WIDE - NARROW) * ROW, moved = begin ? begin + more : 0;
+        const char *shape = begin ? NULL : strstr(from, "[160,64]");
+        const int before = (int)((shape ? shape : offsets) - from);
+        at += snprintf(head + at, sizeof head - (size_t)at, "%.*s%s\"data_offsets\":[%lu,%lu]", before, from, shape ? "[40000,64]," : "", moved, end + more);
+        from = strchr(offsets, ']') + 1;
+    }
+    at += snprintf(head + at, sizeof head - (size_t)at, "%s", from);
+    pn_buf_init(&b, NULL);
+    put64(&b, (uint64_t)at);
+    pn_buf_puts(&b, head);
+    for (int i = 0; i < WIDE / NARROW; i++) pn_buf_put(&b, data, FIRST);
+    pn_buf_put(&b, data + FIRST, (size_t)(file + n - data) - FIRST);
+    write_file(folder, "model.safetensors", b.p, b.n);
+    pn_buf_free(&b);
+    free(file);
+}
+
+static void same_with_a_head_of_many_tiles(void **state)
+{
+    (void)state;
+    char folder[256];
+    int32_t ids[ALL];
+    uint32_t vocab, calls[2] = {0};
+    new_folder(folder);
+    write_wide_config(folder);
+    write_wide_weights(folder);
+    make_ids(ids, ALL, NARROW, 7);
+    float *want = reference("llama", PN_KV_F16, ids, &vocab), *uncut = malloc(WIDE * sizeof *uncut);
+    for (uint32_t way = 0; way < 4; way++) { /* uncut and sliced at every tile, one thread and three */
+        pn_engine_options o = default_options();
+        o.threads = way < 2 ? 1 : 3;
+        rig r = rig_over(load_network_at(folder), &o);
+        assert_int_equal(r.vocab, WIDE);
+        pn_sequence *s = sequence(&r, 256);
+        append(s, ids, PROMPT);
+        while (way % 2 && pn_sequence_advance(s, 1, NULL) == PONDER_MORE) calls[way / 2]++;
+        const float *got = advance(s);
+        for (uint32_t i = 0; i < WIDE; i += NARROW) same_bits(got + i, want, NARROW, "a wide head", i);
+        if (way == 0) memcpy(uncut, got, WIDE * sizeof *uncut);
+        same_bits(got, uncut, WIDE, "a wide head", way);
+        pn_sequence_free(s);
+        rig_free(&r);
+    }
+    assert_true(calls[0] > 40); /* 10 MB of head in pieces of at most 256 KB */
+    free(want);
+    free(uncut);
+    remove_file(folder, "config.json");
+    remove_file(folder, "model.safetensors");
+    rmdir(folder);
+}
+
 static void every(void (*check)(const given *g))
 {
     for (size_t i = 0; i < PN_COUNT(models); i++)
@@ -385,6 +477,7 @@ int main(void)
         cmocka_unit_test(same_with_other_threads), cmocka_unit_test(same_when_forked), cmocka_unit_test(same_beside_other_forks),
         cmocka_unit_test(same_in_a_batch_of_16),
         cmocka_unit_test(same_over_several_spans), cmocka_unit_test(same_when_forked_at_edges),
+        cmocka_unit_test(same_with_a_head_of_many_tiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
