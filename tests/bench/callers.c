@@ -1,5 +1,5 @@
 /* Sessions driven from several host threads at once, beside one thread that drives as many as a batch: throughput in turns (wall and
- * processor time, context switches), how evenly callers are served, and what a long prompt that joins does to the others.
+ * processor time, context switches), how evenly callers are served, what a long prompt that joins does to the others, and what idle models cost.
  *
  *     bench-callers MODEL [callers 16] [rounds 5] [threads 2] */
 #include <pthread.h>
@@ -217,6 +217,18 @@ static void evenly(ponder_model *m, uint32_t n, bool joining, const char *what)
            (double)gaps[n_gaps / 2] * 1e-3, (double)gaps[n_gaps * 99 / 100] * 1e-3, (double)gaps[n_gaps - 1] * 1e-3);
 }
 
+/* Two models that have worked, and nobody inside a call: processor time of the whole process in two seconds. */
+static void idle(ponder_model *m, const char *path, uint32_t threads)
+{
+    ponder_model *other = open_model(path, threads, 4);
+    together(other, 4, true);
+    const cost from = now(m);
+    nanosleep(&(struct timespec){2, 0}, NULL);
+    const cost used = since(m, from);
+    printf("idle: two models open, %.3f ms of processor time and %ld context switches in %.1f s\n", used.cpu * 1e3, used.switches, used.wall);
+    ponder_model_free(other);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return 2;
@@ -226,6 +238,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     ponder_model *m = open_model(argv[1], threads, n);
     throughput(m, n, rounds);
+    idle(m, argv[1], threads);
     evenly(m, n, false, "as many callers as fit a step");
     evenly(m, n, true, "a long prompt joins");
     evenly(m, 2 * n, false, "twice as many");
