@@ -239,7 +239,7 @@ int main(int argc, char **argv)
     uint32_t threads = argc > 4 ? (uint32_t)atoi(argv[4]) : 2;
     if (n == 0 || n > MOST / 2 || rounds == 0 || rounds > 64) return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    ponder_model *m = open_model(argv[1], threads, n);
+    ponder_model *m = open_model(argv[1], threads, n + 1); /* the long prompt has a place too */
     throughput(m, n, rounds);
     idle(m, argv[1], threads);
     evenly(m, n, false, "as many callers as fit a step");
