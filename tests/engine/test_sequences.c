@@ -40,6 +40,38 @@ static void forks_store_the_prefix_once(void **state)
 }
 
 /* Any order of freeing, writing and rewinding leaves every sequence with the pages it was promised. */
+/* A 4k prefix and what eight forks write of their own: whole pages of the prefix once, what is behind them eight times. Where the
+ * prefix ends with a page, within 3 % of prefix + suffixes at the bytes of a token (2 layers, a key and a value of 2 heads of 16 halves);
+ * else each fork has a copy of the last page. */
+static void a_long_prefix_is_shared(void **state)
+{
+    (void)state;
+    enum { PREFIX = 4096, FORKS = 8, SUFFIX = 500, TOKEN = 2 * 2 * 2 * 16 * 2 };
+    static int32_t ids[PREFIX + 1 + SUFFIX];
+    pn_engine_options o = default_options();
+    o.columns = 512;
+    rig r = rig_new("llama", &o);
+    make_ids(ids, PN_COUNT(ids), r.vocab, 3);
+    for (uint32_t prefix = PREFIX - 1; prefix <= PREFIX + 1; prefix++) {
+        pn_sequence *s = sequence(&r, 8192), *fork[FORKS];
+        pn_engine_counts n;
+        append(s, ids, prefix);
+        advance(s);
+        for (int i = 0; i < FORKS; i++) {
+            assert_int_equal(pn_sequence_fork(&fork[i], s, 8192, NULL), PONDER_OK);
+            append(fork[i], ids + prefix - (uint32_t)i, SUFFIX);
+            advance(fork[i]);
+        }
+        pn_engine_read_counts(r.e, &n);
+        const uint64_t whole = prefix / 32, each = (prefix + SUFFIX + 31) / 32 - whole, rest = prefix % 32 ? 1 : 0; /* the parent's last page */
+        assert_int_equal(n.kv_bytes, (whole + rest + FORKS * each) * 32 * TOKEN);
+        if (rest == 0) assert_true(n.kv_bytes * 100 <= (uint64_t)TOKEN * (prefix + FORKS * SUFFIX) * 103);
+        for (int i = 0; i < FORKS; i++) pn_sequence_free(fork[i]);
+        pn_sequence_free(s);
+    }
+    rig_free(&r);
+}
+
 static void credits_survive_anything(void **state)
 {
     (void)state;
@@ -336,7 +368,7 @@ static void prefill_does_not_starve_decoding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forks_store_the_prefix_once), cmocka_unit_test(credits_survive_anything),
+        cmocka_unit_test(forks_store_the_prefix_once), cmocka_unit_test(a_long_prefix_is_shared), cmocka_unit_test(credits_survive_anything),
         cmocka_unit_test(sliding_layers_keep_their_window), cmocka_unit_test(a_try_leaves_no_trace), cmocka_unit_test(a_full_context_is_refused),
         cmocka_unit_test(cancel_returns_and_leaves_the_rest), cmocka_unit_test(a_state_comes_back),
         cmocka_unit_test(prefill_does_not_starve_decoding),
