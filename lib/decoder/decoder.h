@@ -4,6 +4,7 @@
 #define PN_DECODER_H
 
 #include "base/work.h"
+#include "files/experts.h"
 #include "files/load.h"
 #include "tensor/products.h"
 
@@ -31,17 +32,21 @@ typedef struct pn_network {
     float *freq[2];           /* inverse frequencies [rot_dim / 2]: global, local */
     uint32_t group_layers[PN_GROUPS];
     pn_store store;
+    pn_experts *experts;      /* NULL: all weights are held */
 } pn_network;
 
-/* Takes the checkpoint over, also on failure. */
+/* Takes the checkpoint over, also on failure. Experts that do not fit into o->expert_bytes are read from it when they are needed: then
+ * the network serves one program, of at most o->threads threads (0: as many as o->team has). */
 ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err);
 void pn_network_free(pn_network *n);
+static inline uint64_t pn_network_bytes(const pn_network *n) { return pn_store_bytes(&n->store) + pn_experts_bytes(n->experts); }
 static inline const pn_weight *pn_network_head(const pn_network *n) { return n->head.batch ? &n->head : &n->embed; }
 
 /* What pn_network_load would own and keep mapped, from metadata alone. */
 typedef struct pn_weight_plan {
     uint64_t owned, mapped;
     uint64_t transient;       /* at the height of loading, beyond owned */
+    uint64_t experts;         /* what all of a mixture's experts would take; owned has what they take with these options */
     uint64_t quantised;       /* bit per pn_role: the weights in that role are quantised once loaded */
 } pn_weight_plan;
 ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_description *d, const pn_load_options *o,
@@ -74,6 +79,7 @@ typedef struct pn_run {
     uint32_t out;                    /* its first output; set by pn_program_begin */
     float *logits;                   /* NULL, or [n_out][vocab] */
     bool dropped;                    /* its columns hold whatever, and nothing of its sequence is touched */
+    bool failed;                     /* dropped, because an expert could not be read: pn_experts_failure */
 } pn_run;
 
 typedef struct pn_limits {

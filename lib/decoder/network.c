@@ -36,6 +36,10 @@ static ponder_status take(void *ctx, const pn_place *p, const pn_slice *s, ponde
     filling *f = ctx;
     pn_network *n = f->n;
     pn_treatment t;
+    if (n->experts && pn_part_of(p->role) != PN_EXPERT_PARTS) {
+        *weight_at(n, p) = pn_experts_weight(n->experts, p->layer, pn_part_of(p->role));
+        return pn_load_apart(f->l, s, &t, err);
+    }
     if (p->weight != SIZE_MAX) return pn_load_matrix(f->l, weight_at(n, p), s, p->role == PN_W_ROUTER, &t, err);
     float **to = vector_at(n, p);
     ponder_status st = pn_load_vector(f->l, to, s, p->add, err);
@@ -122,7 +126,8 @@ static ponder_status load(pn_network *n, pn_checkpoint *c, const pn_load_options
     n->layers = pn_zalloc_array(n->a, n->d.layers, sizeof *n->layers);
     if (!n->layers) return pn_nomem(err, n->d.layers * sizeof *n->layers);
     number_layers(n);
-    return pn_load(&n->store, c, o, walk, n, n->a, err);
+    st = pn_experts_new(&n->experts, c, &n->d, o, n->a, err);
+    return st != PONDER_OK ? st : pn_load(&n->store, c, o, walk, n, n->a, err);
 }
 
 ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err)
@@ -143,6 +148,7 @@ ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_
 void pn_network_free(pn_network *n)
 {
     if (!n) return;
+    pn_experts_free(n->experts);
     pn_store_free(&n->store);
     pn_free(n->a, n->layers, n->d.layers * sizeof *n->layers);
     pn_free(n->a, n, sizeof *n);

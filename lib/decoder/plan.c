@@ -89,7 +89,9 @@ ponder_status pn_network_plan(pn_weight_plan *out, pn_checkpoint *c, const pn_de
     *out = (pn_weight_plan){0};
     planning p = {.plan = out, .d = d};
     ponder_status st = pn_load_count(&sizes, c, o, plan_all, &p, err);
-    out->owned = sizes.owned;
+    uint64_t held = 0;
+    if (st == PONDER_OK) st = pn_experts_sizes(&out->experts, &held, c, d, o, err);
+    out->owned = sizes.owned - out->experts + held;
     out->mapped = sizes.mapped;
     out->transient = sizes.transient;
     return st;

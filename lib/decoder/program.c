@@ -5,8 +5,8 @@
 
 static const uint8_t attention_ops[] = {PN_OP_QKV, PN_OP_HEADS, PN_OP_ATTEND, PN_OP_JOIN, PN_OP_ATTENDED, PN_OP_O, PN_OP_MIDDLE};
 static const uint8_t dense_ops[] = {PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN};
-static const uint8_t sparse_ops[] = {PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_EXPERTS_IN,
-                                     PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT, PN_OP_COMBINE, PN_OP_LATENT_UP};
+static const uint8_t sparse_ops[] = {PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_FETCH,
+                                     PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT, PN_OP_COMBINE, PN_OP_LATENT_UP};
 static const uint8_t end_ops[] = {PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS};
 
 static void append(pn_program *p, const uint8_t *kinds, size_t n, uint32_t layer)
@@ -72,6 +72,7 @@ static void give_experts(pn_arena *a, pn_program *p, const pn_description *d, co
     p->row_col = pn_arena_give(a, rows, sizeof(uint32_t));
     p->expert_from = pn_arena_give(a, (size_t)d->experts + 1, sizeof(uint32_t));
     p->active = pn_arena_give(a, d->experts, sizeof(uint32_t));
+    p->round_row = pn_arena_give(a, rows, sizeof(uint32_t));
 }
 
 /* Spans of one round share the slots; at least one span of every query must fit. */
@@ -167,6 +168,10 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
     p->a = a;
     for (uint32_t i = 0; i < p->d->layers; i++)
         if (p->d->layer[i].rope) p->rotates[p->d->layer[i].local_rope ? 1 : 0] = true;
+    if (n->experts && limits->threads > pn_experts_threads(n->experts)) {
+        pn_free(a, p, sizeof *p);
+        return pn_fail(err, PONDER_E_INTERNAL, "%u threads, but experts are read by %u", limits->threads, pn_experts_threads(n->experts));
+    }
     quantised_reads reads = find_reads(n);
     pn_arena count = {0};
     give_all(&count, p, p->d, limits, &reads);
@@ -304,7 +309,8 @@ static uint32_t enter(pn_program *p, uint32_t op)
     case PN_OP_ACTIVATE: return cut_columns(p, p->columns, d->ff);
     case PN_OP_SORT: return 1;
     case PN_OP_GATHER: return cut_columns(p, p->columns * d->experts_used, d->expert_width);
-    case PN_OP_EXPERTS_ACTIVATE: return cut_columns(p, p->columns * d->experts_used, d->expert_ff);
+    case PN_OP_FETCH: return pn_enter_fetch(p, op);
+    case PN_OP_EXPERTS_ACTIVATE: return cut_columns(p, p->round_rows, d->expert_ff);
     case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: return pn_enter_experts(p, op);
     case PN_OP_ROUTE: return cut_columns(p, p->columns, (size_t)d->experts * 4 + d->expert_width);
     case PN_OP_COMBINE: return cut_columns(p, p->columns, (size_t)d->expert_width * d->experts_used);
@@ -332,7 +338,7 @@ static void column(pn_program *p, uint32_t op, uint32_t col)
     case PN_OP_ACTIVATE: pn_tile_activate(p, col); break;
     case PN_OP_ROUTE: pn_tile_route(p, l, col); break;
     case PN_OP_GATHER: pn_tile_gather(p, col); break;
-    case PN_OP_EXPERTS_ACTIVATE: pn_tile_experts_activate(p, col); break;
+    case PN_OP_EXPERTS_ACTIVATE: pn_tile_experts_activate(p, p->round_row[col]); break;
     case PN_OP_COMBINE: pn_tile_combine(p, l, col); break;
     case PN_OP_END: pn_tile_end(p, op, col); break;
     case PN_OP_FINAL_NORM: pn_tile_final_norm(p, col); break;
@@ -350,6 +356,7 @@ static void work_tile(void *self, uint32_t op, uint32_t tile, uint32_t thread)
     case PN_OP_ATTEND: pn_tile_attend(p, op, tile, thread); return;
     case PN_OP_SORT: pn_tile_sort(p); return;
     case PN_OP_LOGITS: pn_tile_logits(p, tile); return;
+    case PN_OP_FETCH: pn_tile_fetch(p, op, tile, thread); return;
     case PN_OP_EXPERTS_IN: case PN_OP_EXPERTS_OUT: pn_tile_experts(p, tile, thread); return;
     default: break;
     }
@@ -360,8 +367,8 @@ static void work_tile(void *self, uint32_t op, uint32_t tile, uint32_t thread)
 static uint32_t work_next(void *self, uint32_t op)
 {
     pn_program *p = self;
-    if (p->ops[op].kind != PN_OP_JOIN) return op + 1;
-    if (pn_attend_again(p, op)) return op - 1;
+    if (p->ops[op].kind == PN_OP_JOIN && pn_attend_again(p, op)) return op - 1;
+    if (p->ops[op].kind == PN_OP_EXPERTS_OUT && pn_experts_again(p)) return op - 3; /* fetch */
     return op + 1;
 }
 

@@ -9,7 +9,7 @@
 typedef enum pn_op_kind {
     PN_OP_EMBED, PN_OP_QKV, PN_OP_HEADS, PN_OP_ATTEND, PN_OP_JOIN, PN_OP_ATTENDED, PN_OP_O, PN_OP_MIDDLE,
     PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN,
-    PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT,
+    PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_FETCH, PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT,
     PN_OP_COMBINE, PN_OP_LATENT_UP,
     PN_OP_END, PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS
 } pn_op_kind;
@@ -66,8 +66,15 @@ struct pn_program {
     uint32_t *row_of;         /* [columns][used]: row in expert order */
     uint32_t *expert_from;    /* [experts + 1] */
     uint32_t *row_col;        /* [rows] */
-    uint32_t *active;         /* experts that have rows */
+    uint32_t *active;         /* experts that have rows, in the order in which they are computed */
     uint32_t n_active;
+    /* Rounds: all active experts at once, or those that are in memory now and then some at a time. */
+    uint32_t round_from, round_to; /* in active */
+    uint32_t n_ready;         /* of them, from the first on, that were there before the first round */
+    uint32_t n_announced;     /* of them, that the system was told of */
+    uint32_t fetched;         /* experts of the round that are read, or announced */
+    uint32_t *round_row;      /* rows of the round */
+    uint32_t round_rows;
 
     pn_run *runs;
     uint32_t n_runs, columns, outputs;
@@ -95,6 +102,9 @@ uint32_t pn_enter_join(pn_program *p, uint32_t op);
 void pn_tile_join(pn_program *p, uint32_t op, uint32_t at);   /* column * heads + head */
 bool pn_attend_again(pn_program *p, uint32_t op);
 
+uint32_t pn_enter_fetch(pn_program *p, uint32_t op);
+void pn_tile_fetch(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);
+bool pn_experts_again(const pn_program *p);
 uint32_t pn_enter_experts(pn_program *p, uint32_t op);
 void pn_tile_route(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_sort(pn_program *p);

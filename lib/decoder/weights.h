@@ -7,6 +7,12 @@
 /* A residual gate of muse-spark's folders: one vector in the file becomes two. */
 static inline bool pn_is_gate(pn_role r) { return r == PN_W_ATTN_RGATE || r == PN_W_FFN_RGATE; }
 
+/* PN_EXPERT_PARTS: none of them. */
+static inline pn_expert_part pn_part_of(pn_role r)
+{
+    return r == PN_W_EXPERTS_GATE ? PN_EXPERT_GATE : r == PN_W_EXPERTS_UP ? PN_EXPERT_UP : r == PN_W_EXPERTS_DOWN ? PN_EXPERT_DOWN : PN_EXPERT_PARTS;
+}
+
 /* Calls fn for every weight that the model has: w or v (with what to add to it) says where it goes. */
 typedef struct pn_place {
     pn_role role;

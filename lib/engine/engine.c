@@ -66,7 +66,8 @@ void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
 {
     pthread_mutex_lock(&e->mutex);
     *out = (pn_engine_counts){
-        .steps = e->steps, .prefilled = e->prefilled, .sleeps = e->sleeps, .threads = e->limits.threads, .cpu = e->o.cpu};
+        .steps = e->steps, .prefilled = e->prefilled, .sleeps = e->sleeps, .threads = e->limits.threads, .cpu = e->o.cpu,
+        .experts = pn_experts_counts(e->n->experts)};
     for (int g = 0; g < PN_GROUPS; g++) out->kv_bytes += e->pool[g].n_used * e->pool[g].page_bytes;
     pthread_mutex_unlock(&e->mutex);
 }
@@ -173,6 +174,17 @@ static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
     if (s->caller) pn_caller_wake(s->caller);
 }
 
+/* Its tokens stay as they were: they may be computed again. */
+static void fail_run(pn_engine *e, pn_sequence *s)
+{
+    s->in_step = false;
+    s->failed = e->failure.status;
+    s->done = true;
+    e->n_waiting--;
+    pn_engine_to_back(s);
+    if (s->caller) pn_caller_wake(s->caller);
+}
+
 static void smooth(_Atomic uint64_t *mean, uint64_t newest)
 {
     const uint64_t old = atomic_load_explicit(mean, memory_order_relaxed);
@@ -201,7 +213,12 @@ static void commit(pn_engine *e)
 {
     measure(e);
     for (uint32_t i = 0; i < e->n_runs; i++)
-        if (e->run_of[i]) commit_run(e, e->run_of[i], &e->runs[i]);
+        if (e->runs[i].failed) e->failure = *pn_experts_failure(e->n->experts);
+    for (uint32_t i = 0; i < e->n_runs; i++) {
+        if (!e->run_of[i]) continue;
+        if (e->runs[i].failed) fail_run(e, e->run_of[i]);
+        else commit_run(e, e->run_of[i], &e->runs[i]);
+    }
     end_step(e);
     e->steps++;
     e->step_us = e->busy_us;
@@ -251,6 +268,7 @@ static void submit(pn_sequence *s)
         s->late = e->active ? s->late + 1 : 0;
         s->waiting = true;
         s->done = false;
+        s->failed = PONDER_OK;
         e->n_waiting++;
     }
     if (e->gatherer && !pn_gather_more(e)) pn_caller_wake(e->gatherer);
@@ -304,6 +322,7 @@ static ponder_status wait_for(pn_sequence *s, uint64_t until, ponder_error *err)
     if (until != PN_POLL) st = wait_any(e, &s, 1, until, &s->cancel, err);
     else if (s->done) st = PONDER_OK;
     else if (atomic_load(&s->cancel)) st = pn_fail(err, PONDER_E_CANCELLED, "cancelled");
+    if (st == PONDER_OK && s->failed) st = pn_fail(err, s->failed, "%s", e->failure.text);
     if (st < 0) pn_sequence_withdraw(s);
     if (st == PONDER_OK) s->waiting = s->done = false;
     pthread_mutex_unlock(&e->mutex);

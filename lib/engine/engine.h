@@ -34,6 +34,7 @@ uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens); /* bes
 typedef struct pn_engine_counts {
     uint64_t steps, prefilled, kv_bytes; /* pages in use; shared ones count once */
     uint64_t sleeps;          /* times that a caller went to sleep */
+    pn_expert_counts experts; /* zeros when all are held */
     uint32_t threads, cpu;
 } pn_engine_counts;
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);
@@ -93,7 +94,8 @@ uint32_t pn_engine_try_most(const pn_engine *e);
 const float *pn_sequence_logits(const pn_sequence *s);
 
 /* Computes every token that the store does not have, and the logits after the last one. `until`: pn_now_us() at which to
- * come back with PONDER_MORE, 0: never. PONDER_E_CANCELLED after pn_sequence_cancel. */
+ * come back with PONDER_MORE, 0: never. PONDER_E_CANCELLED after pn_sequence_cancel; PONDER_E_IO: an expert could not be read. After
+ * both, the tokens that were not computed still wait to be. */
 ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *err);
 
 /* Asks for the same without waiting: whoever leads next takes it along. A later advance collects it. */

@@ -45,6 +45,7 @@ struct pn_sequence {
     uint32_t hold;            /* tokens before the try; 0: there is none */
     /* what its caller waits for */
     bool waiting, in_step, done;
+    ponder_status failed;     /* done, but without what was asked for: e->failure says why */
     bool hot;                 /* its caller is expected back soon */
     uint8_t late;             /* how often in a row it came after the next step had begun */
     bool at_once;             /* its caller blocks, and so comes back as soon as it has sampled */
@@ -79,6 +80,7 @@ struct pn_engine {
     pn_sequence **run_of;     /* the sequence of each run; NULL: dropped */
     uint32_t n_runs, n_live;  /* runs; those that were not dropped */
     uint64_t steps, prefilled, sleeps;
+    ponder_error failure;     /* of the newest step that could not read an expert */
     uint64_t busy_us, step_us; /* computing alone: of the step under way, of the last one */
     _Atomic uint64_t prefill_ns, decode_us;
 };

@@ -242,6 +242,18 @@ ponder_status pn_checkpoint_read(pn_checkpoint *c, const pn_tensor *t, uint64_t 
     return pn_source_read(c->parts[t->part].source, t->offset + from, to, n, err);
 }
 
+ponder_status pn_checkpoint_copy(pn_checkpoint *c, const pn_tensor *t, uint64_t from, void *to, size_t n, ponder_error *err)
+{
+    if (from > t->bytes || n > t->bytes - from)
+        return pn_fail(err, PONDER_E_RANGE, "tensor %.96s: %zu bytes at %llu", t->name, n, (unsigned long long)from);
+    return pn_source_copy(c->parts[t->part].source, t->offset + from, to, n, err);
+}
+
+void pn_checkpoint_soon(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uint64_t n)
+{
+    if (from <= t->bytes && n <= t->bytes - from) pn_source_soon(c->parts[t->part].source, t->offset + from, n);
+}
+
 void pn_checkpoint_drop(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uint64_t n)
 {
     if (from <= t->bytes && n <= t->bytes - from) pn_source_drop(c->parts[t->part].source, t->offset + from, n);

@@ -20,6 +20,10 @@ uint64_t pn_source_size(const pn_source *s);
 /* Direct view or NULL when the source is only readable by copy (callback). Path and fd are mapped where possible. */
 const uint8_t *pn_source_view(const pn_source *s, uint64_t offset, uint64_t n);
 ponder_status pn_source_read(pn_source *s, uint64_t offset, void *to, size_t n, ponder_error *err);
+/* As pn_source_read, but never from mapped pages, where a failing disk would be a signal. Any thread. */
+ponder_status pn_source_copy(pn_source *s, uint64_t offset, void *to, size_t n, ponder_error *err);
+/* The bytes will be copied soon: the system may begin to read them. A hint. */
+void pn_source_soon(pn_source *s, uint64_t offset, uint64_t n);
 /* The bytes will not be needed soon: give mapped pages back. A no-op for the other kinds. */
 void pn_source_drop(pn_source *s, uint64_t offset, uint64_t n);
 
@@ -49,6 +53,8 @@ const pn_tensor *pn_checkpoint_at(const pn_checkpoint *c, uint32_t i);
 const pn_tensor *pn_checkpoint_find(const pn_checkpoint *c, const char *name); /* NULL: none */
 const uint8_t *pn_checkpoint_view(const pn_checkpoint *c, const pn_tensor *t); /* NULL: read it instead */
 ponder_status pn_checkpoint_read(pn_checkpoint *c, const pn_tensor *t, uint64_t from, void *to, size_t n, ponder_error *err);
+ponder_status pn_checkpoint_copy(pn_checkpoint *c, const pn_tensor *t, uint64_t from, void *to, size_t n, ponder_error *err); /* pn_source_copy */
+void pn_checkpoint_soon(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uint64_t n);
 void pn_checkpoint_drop(pn_checkpoint *c, const pn_tensor *t, uint64_t from, uint64_t n);
 /* FNV/xx-like 64-bit hash over the metadata, the tensor table, and 4 KB samples from start, middle and end of every tensor. */
 ponder_status pn_checkpoint_hash(pn_checkpoint *c, uint64_t *out, ponder_error *err);

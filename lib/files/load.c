@@ -13,12 +13,12 @@ static pn_type target_type(pn_type from, uint64_t k, bool keep, int32_t want)
     return k % pn_type_block(PN_Q8_0) == 0 ? PN_Q8_0 : from;
 }
 
-static ponder_status treat(pn_treatment *t, const pn_loader *l, const pn_slice *s, bool keep, ponder_error *err)
+ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err)
 {
     *t = (pn_treatment){0};
-    t->type = target_type(s->tensor->type, s->cols, keep, l->o->quantize);
+    t->type = target_type(s->tensor->type, s->cols, keep, o->quantize);
     t->convert = t->type != s->tensor->type;
-    t->packed = l->o->repack || t->convert || !pn_checkpoint_view(l->c, s->tensor);
+    t->packed = o->repack || t->convert || !pn_checkpoint_view(c, s->tensor);
     t->panel_bytes = pn_panel_bytes(t->type, s->cols);
     size_t panels = (size_t)((s->rows + PN_PANEL - 1) / PN_PANEL);
     bool fits = pn_mul(panels, t->panel_bytes, &t->stride) && pn_mul(t->stride, s->batch, &t->bytes);
@@ -56,6 +56,30 @@ static const uint8_t *fetch_rows(packing *k, uint64_t at, size_t bytes, uint8_t 
     return buffer;
 }
 
+size_t pn_load_room(const pn_slice *s, const pn_treatment *t)
+{
+    size_t row = 0;
+    return pn_row_bytes(t->type, s->cols, &row) ? (size_t)s->cols * sizeof(float) + PN_PANEL * row : 0;
+}
+
+void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room, uint8_t *panel)
+{
+    size_t stride = (size_t)s->row_stride;
+    if (t->convert) {
+        float *values = (float *)(void *)room;
+        uint8_t *converted = (uint8_t *)(values + s->cols);
+        size_t bytes = 0;
+        pn_row_bytes(t->type, s->cols, &bytes);
+        for (uint32_t r = 0; r < n_rows; r++) {
+            pn_dequantize_row(s->tensor->type, rows + r * stride, values, (size_t)s->cols);
+            pn_quantize_row(t->type, values, converted + r * bytes, (size_t)s->cols);
+        }
+        rows = converted;
+        stride = bytes;
+    }
+    pn_pack_panel(t->type, rows, stride, n_rows, (size_t)s->cols, panel);
+}
+
 static ponder_status pack_one(packing *k, uint32_t panel, uint8_t *buffer)
 {
     const pn_slice *s = k->s;
@@ -64,20 +88,7 @@ static ponder_status pack_one(packing *k, uint32_t panel, uint8_t *buffer)
     ponder_status st = PONDER_OK;
     const uint8_t *rows = fetch_rows(k, at, (size_t)(n_rows * s->row_stride), buffer, &st);
     if (st != PONDER_OK) return st;
-    size_t stride = (size_t)s->row_stride;
-    if (k->t.convert) {
-        float *values = (float *)(void *)(buffer + PN_PANEL * s->row_stride);
-        uint8_t *converted = (uint8_t *)(values + s->cols);
-        size_t bytes = 0;
-        pn_row_bytes(k->t.type, s->cols, &bytes);
-        for (uint32_t r = 0; r < n_rows; r++) {
-            pn_dequantize_row(s->tensor->type, rows + r * stride, values, (size_t)s->cols);
-            pn_quantize_row(k->t.type, values, converted + r * bytes, (size_t)s->cols);
-        }
-        rows = converted;
-        stride = bytes;
-    }
-    pn_pack_panel(k->t.type, rows, stride, n_rows, (size_t)s->cols, k->to + panel * k->t.panel_bytes);
+    pn_load_pack(s, &k->t, rows, n_rows, buffer + PN_PANEL * s->row_stride, k->to + panel * k->t.panel_bytes);
     return PONDER_OK;
 }
 
@@ -115,22 +126,33 @@ static ponder_status pack_matrix(pn_loader *l, const pn_slice *s, const pn_treat
     return PONDER_OK;
 }
 
-static void count_matrix(pn_loader *l, const pn_slice *s, const pn_treatment *t)
+static void count_values(pn_loader *l, const pn_slice *s, const pn_treatment *t)
 {
-    const uint64_t bytes = s->rows * s->row_stride * s->batch, values = s->rows * s->cols * s->batch;
-    size_t need = (size_t)(PN_PANEL * s->row_stride + s->cols * sizeof(float)) + 64, row = 0;
-    if (pn_row_bytes(t->type, s->cols, &row)) need += PN_PANEL * row;
-    l->rows_bytes = PN_MAX(l->rows_bytes, need);
-    l->packed_at += t->bytes;
-    l->total += bytes;
-    if (!t->packed) l->mapped += bytes;
+    const uint64_t values = s->rows * s->cols * s->batch;
     l->store->parameters += values;
     if (t->type < PN_COUNT(l->by_type)) l->by_type[t->type] += values;
 }
 
+static void count_matrix(pn_loader *l, const pn_slice *s, const pn_treatment *t)
+{
+    const uint64_t bytes = s->rows * s->row_stride * s->batch;
+    l->rows_bytes = PN_MAX(l->rows_bytes, (size_t)(PN_PANEL * s->row_stride) + pn_load_room(s, t) + 64);
+    l->packed_at += t->bytes;
+    l->total += bytes;
+    if (!t->packed) l->mapped += bytes;
+    count_values(l, s, t);
+}
+
+ponder_status pn_load_apart(pn_loader *l, const pn_slice *s, pn_treatment *t, ponder_error *err)
+{
+    ponder_status st = pn_load_treat(t, l->c, l->o, s, false, err);
+    if (st == PONDER_OK && l->counting) count_values(l, s, t);
+    return st;
+}
+
 ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, bool keep, pn_treatment *t, ponder_error *err)
 {
-    ponder_status st = treat(t, l, s, keep, err);
+    ponder_status st = pn_load_treat(t, l->c, l->o, s, keep, err);
     if (st != PONDER_OK) return st;
     if (l->counting) {
         count_matrix(l, s, t);

@@ -9,6 +9,8 @@
 typedef struct pn_load_options {
     bool repack;
     int32_t quantize;         /* a pn_type, or -1 */
+    uint64_t expert_bytes;    /* most memory for a mixture's experts (experts.h); 0: any */
+    uint32_t threads;         /* that will read experts; 0: the team's */
     pn_team *team;            /* may be NULL */
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -39,6 +41,11 @@ typedef struct pn_treatment {
     size_t bytes;             /* of all, packed; 0 when not */
 } pn_treatment;
 
+ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err);
+/* One panel from n_rows rows of the file. `room` (pn_load_room bytes, 16-aligned): for rows that are converted. */
+void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room, uint8_t *panel);
+size_t pn_load_room(const pn_slice *s, const pn_treatment *t);
+
 /* One walk. A walk's function calls pn_load_* for each weight, in the same order every time; where the weights go is written
  * by the second walk alone. */
 typedef struct pn_loader {
@@ -59,6 +66,8 @@ typedef ponder_status (*pn_walk_fn)(void *ctx, pn_loader *l, ponder_error *err);
 
 /* keep: never quantised. *t: how it is held. */
 ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, bool keep, pn_treatment *t, ponder_error *err);
+/* A matrix that somebody else holds: counted as the model's, not loaded. */
+ponder_status pn_load_apart(pn_loader *l, const pn_slice *s, pn_treatment *t, ponder_error *err);
 /* Rows of a slice as floats, `add` added to each. */
 ponder_status pn_load_vector(pn_loader *l, float **to, const pn_slice *s, float add, ponder_error *err);
 /* Room for n floats that are computed; NULL while counting. */

@@ -14,7 +14,7 @@ struct pn_source {
     uint64_t size;
     void *map;              /* what munmap takes: page-aligned, up to a page before `view` */
     size_t map_bytes;
-    int fd;                 /* -1: none */
+    int fd;                 /* also of a mapped file, for copies; -1: none */
     uint64_t fd_offset;
     ponder_source callback; /* read is NULL: not one */
 };
@@ -56,7 +56,6 @@ static void map_or_keep(pn_source *s, int fd, uint64_t offset, bool map)
             s->map = p;
             s->map_bytes = (size_t)(s->size + skip);
             s->view = (const uint8_t *)p + skip;
-            return;
         }
     }
     s->fd = fd;
@@ -166,17 +165,34 @@ static bool read_fd(const pn_source *s, uint64_t offset, uint8_t *to, size_t n)
     return true;
 }
 
-ponder_status pn_source_read(pn_source *s, uint64_t offset, void *to, size_t n, ponder_error *err)
+static ponder_status read_from(pn_source *s, bool copy, uint64_t offset, void *to, size_t n, ponder_error *err)
 {
     if (offset > s->size || n > s->size - offset)
         return pn_fail(err, PONDER_E_FORMAT, "%zu bytes at %llu lie outside the file", n, (unsigned long long)offset);
     if (n == 0) return PONDER_OK;
     bool good = true;
-    if (s->view) memcpy(to, s->view + offset, n);
+    if (s->view && !copy) memcpy(to, s->view + offset, n);
     else if (s->fd >= 0) good = read_fd(s, offset, to, n);
+    else if (s->view) memcpy(to, s->view + offset, n);
     else good = s->callback.read(s->callback.user, offset, to, n) == 0;
     if (!good) return pn_fail(err, PONDER_E_IO, "cannot read %zu bytes at %llu", n, (unsigned long long)offset);
     return PONDER_OK;
+}
+
+ponder_status pn_source_read(pn_source *s, uint64_t offset, void *to, size_t n, ponder_error *err)
+{
+    return read_from(s, false, offset, to, n, err);
+}
+
+ponder_status pn_source_copy(pn_source *s, uint64_t offset, void *to, size_t n, ponder_error *err)
+{
+    return read_from(s, true, offset, to, n, err);
+}
+
+void pn_source_soon(pn_source *s, uint64_t offset, uint64_t n)
+{
+    if (s->fd < 0 || offset > s->size || n > s->size - offset) return;
+    posix_fadvise(s->fd, (off_t)(s->fd_offset + offset), (off_t)n, POSIX_FADV_WILLNEED);
 }
 
 void pn_source_drop(pn_source *s, uint64_t offset, uint64_t n)

@@ -71,7 +71,7 @@ void pn_core_release(pn_core *c)
 
 uint64_t pn_core_weight_bytes(const pn_core *c)
 {
-    uint64_t bytes = pn_store_bytes(&c->network->store);
+    uint64_t bytes = pn_network_bytes(c->network);
     if (c->vision) bytes += pn_tower_bytes(c->vision);
     if (c->audio) bytes += pn_audio_bytes(c->audio);
     return bytes;
@@ -180,6 +180,124 @@ static ponder_status load_towers(pn_core *core, pn_checkpoint *ck, pn_checkpoint
     return st;
 }
 
+/* ---- what it takes --------------------------------------------------------------------------------------- */
+
+static uint64_t session_tokens(const pn_description *d, const ponder_config *c)
+{
+    int64_t tokens = pn_config_i64(c, PONDER_P_CONTEXT);
+    return tokens ? (uint64_t)tokens : d->context;
+}
+
+/* What is neither weights nor working memory, found by making it: a tokenizer is small beside any weights. */
+typedef struct extras {
+    uint64_t file, tokenizer;  /* the open file's tables; kept while weights are mapped */
+} extras;
+
+/* A generating session has one row of logits, and a prompt shorter than a step does not reach every column: what nobody
+ * writes is reserved (and counted under the cap), yet takes no memory. */
+static uint64_t untouched(const pn_description *d, const pn_limits *limits, uint64_t quantised, uint64_t tokens)
+{
+    pn_limits reached = *limits;
+    reached.outputs = 1;
+    reached.columns = (uint32_t)PN_MIN((uint64_t)reached.columns, tokens);
+    return pn_program_bytes(d, limits, quantised) - pn_program_bytes(d, &reached, quantised);
+}
+
+static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens,
+                      const extras *x)
+{
+    pn_kv_layout layout;
+    pn_limits limits;
+    pn_kv_layout_init(&layout, d, o->kv);
+    pn_engine_limits(d, o, &limits);
+    p->weight_bytes = w->owned;
+    p->mapped_bytes = w->mapped;
+    p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) + x->tokenizer +
+                       (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
+                       pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens);
+    p->kv_bytes_token = layout.page_bytes[PN_FULL] / PN_KEYS;
+    pn_kv_layout sliding = layout;
+    sliding.page_bytes[PN_FULL] = 0;
+    p->kv_bytes_fixed = pn_kv_reserve_bytes(d, &sliding, o->columns, UINT32_MAX);
+    p->session_bytes = pn_kv_reserve_bytes(d, &layout, o->columns, tokens);
+    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes - untouched(d, &limits, w->quantised, tokens);
+    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient + x->file + x->tokenizer, running);
+}
+
+/* Tower weights come on top of the decoder's; an encoding's memory is told apart, since it is there for moments only. */
+static ponder_status plan_towers(ponder_plan *p, pn_checkpoint *ck, const pn_description *d, const ponder_config *c, const pn_load_options *lo,
+                                 const pn_engine_options *o, const ponder_alloc *a, ponder_error *err)
+{
+    pn_checkpoint *from;
+    pn_load_plan w = {0}, ears = {0};
+    pn_audio_info hears_info;
+    bool sees = false, hears = false;
+    ponder_status st = open_towers(&from, ck, c, a, err);
+    if (st != PONDER_OK || !from) return st;
+    pn_tower_info *info = pn_zalloc(a, sizeof *info);
+    st = info ? pn_tower_describe(info, &sees, from, d->arch, d->width, err) : pn_nomem(err, sizeof *info);
+    if (st == PONDER_OK && sees) st = pn_tower_plan(&w, from, info, lo, err);
+    if (st == PONDER_OK && sees) {
+        uint32_t side = 1;
+        while ((side + 1) * (side + 1) <= info->max_cells) side++;
+        p->encode_bytes = pn_encode_bytes(info, false, (pn_grid){side, side}, o->threads);
+    }
+    if (st == PONDER_OK) st = pn_audio_describe(&hears_info, &hears, from, d->arch, d->width, err);
+    if (st == PONDER_OK && hears) st = pn_audio_plan(&ears, from, &hears_info, lo, err);
+    if (from != ck) p->file_bytes += pn_checkpoint_bytes(from);
+    p->tower_bytes = w.owned + ears.owned;
+    p->weight_bytes += p->tower_bytes;
+    p->mapped_bytes += w.mapped + ears.mapped;
+    p->peak_bytes += p->tower_bytes + w.mapped + ears.mapped;
+    pn_free(a, info, sizeof *info);
+    pn_checkpoint_free(from);
+    return st;
+}
+
+static ponder_status read_measured(extras *x, pn_core *core, pn_checkpoint *ck, const ponder_config *c, ponder_error *err)
+{
+    x->file = pn_meter_used(&core->meter);
+    ponder_status st = read_extras(core, ck, c, err);
+    x->tokenizer = pn_meter_used(&core->meter) - x->file;
+    return st;
+}
+
+static ponder_status plan_all(ponder_plan *p, uint64_t *experts, pn_checkpoint *ck, const pn_description *d, const ponder_config *c,
+                              const pn_engine_options *o, const pn_load_options *lo, const extras *x, const ponder_alloc *a, ponder_error *err)
+{
+    pn_weight_plan w;
+    ponder_status st = pn_network_plan(&w, ck, d, lo, err);
+    if (st != PONDER_OK) return st;
+    *experts = w.experts;
+    p->file_bytes = pn_checkpoint_bytes(ck);
+    fill_plan(p, d, &w, o, session_tokens(d, c), x);
+    return plan_towers(p, ck, d, c, lo, o, a, err);
+}
+
+/* A session beside experts that are read on demand, when no context is asked for. */
+enum { TOKENS_BESIDE_EXPERTS = 8192, SLACK_BYTES = 1 << 20 };
+
+/* Experts get what the cap leaves beside everything else, if that is too little for all of them. */
+static ponder_status fit_experts(pn_load_options *lo, pn_checkpoint *ck, const pn_description *d, const ponder_config *c,
+                                 const pn_engine_options *o, const extras *x, const ponder_alloc *a, ponder_error *err)
+{
+    const uint64_t cap = (uint64_t)pn_config_i64(c, PONDER_P_MEMORY_CAP);
+    ponder_plan p = {0};
+    pn_kv_layout layout;
+    uint64_t experts = 0;
+    if (!cap) return PONDER_OK;
+    ponder_status st = plan_all(&p, &experts, ck, d, c, o, lo, x, a, err);
+    if (st != PONDER_OK || !experts) return st;
+    pn_kv_layout_init(&layout, d, o->kv);
+    const uint64_t tokens = pn_config_i64(c, PONDER_P_CONTEXT) ? session_tokens(d, c) : PN_MIN(d->context, (uint32_t)TOKENS_BESIDE_EXPERTS);
+    const uint64_t rest = p.weight_bytes - experts + p.scratch_bytes + pn_kv_reserve_bytes(d, &layout, o->columns, tokens) + x->file + SLACK_BYTES;
+    if (rest + experts <= cap) return PONDER_OK;
+    uint64_t least = 0;
+    st = pn_experts_least(&least, ck, d, lo, err);
+    lo->expert_bytes = PN_MAX(cap > rest ? cap - rest : 0, least); /* too little even for one: the allocations will say so */
+    return st;
+}
+
 /* ---- the model -------------------------------------------------------------------------------------- */
 
 ponder_model *pn_model_hold(ponder_model *m)
@@ -281,19 +399,31 @@ static ponder_status load_weights(pn_core *core, pn_checkpoint *ck, const ponder
     return st;
 }
 
+static ponder_status describe_and_fit(pn_load_options *lo, pn_checkpoint *ck, const ponder_config *c, const pn_engine_options *o,
+                                      const extras *x, const ponder_alloc *a, ponder_error *err)
+{
+    pn_description *d = pn_zalloc(a, sizeof *d);
+    ponder_status st = d ? pn_describe(ck, d, err) : pn_nomem(err, sizeof *d);
+    if (st == PONDER_OK) st = fit_experts(lo, ck, d, c, o, x, a, err);
+    pn_free(a, d, sizeof *d);
+    return st;
+}
+
 /* The team's memory is the host's directly: it outlives neither core nor model, but is older than both. */
 static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config *c, const pn_engine_options *o, pn_team **team,
                           ponder_error *err)
 {
     pn_load_options lo;
+    extras x;
     ponder_status st = load_options(c, &lo, err);
     if (st == PONDER_OK) st = pn_team_new(team, o->threads, o->runner, core->meter.inner.alloc ? &core->meter.inner : NULL, err);
-    if (st == PONDER_OK) st = read_extras(core, ck, c, err);
+    if (st == PONDER_OK) st = read_measured(&x, core, ck, c, err);
+    if (st == PONDER_OK) lo.team = *team;
+    if (st == PONDER_OK && core->meter.cap) st = describe_and_fit(&lo, ck, c, o, &x, &core->meter.alloc, err);
     if (st != PONDER_OK) {
         pn_checkpoint_free(ck);
         return st;
     }
-    lo.team = *team;
     return load_weights(core, ck, c, &lo, err);
 }
 
@@ -331,6 +461,8 @@ ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_c
 {
     pn_engine_options o;
     pn_team *team;
+    if (m->core->network->experts)
+        return pn_fail(err, PONDER_E_UNSUPPORTED, "the model reads experts from its file as they are needed: it has one engine");
     ponder_status st = engine_options(c, &o, err);
     if (st == PONDER_OK) st = pn_team_new(&team, o.threads, o.runner, m->core->meter.inner.alloc ? &m->core->meter.inner : NULL, err);
     if (st != PONDER_OK) return st;
@@ -340,91 +472,11 @@ ponder_status pn_model_share(ponder_model **out, ponder_model *m, const ponder_c
 
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
-static uint64_t session_tokens(const pn_description *d, const ponder_config *c)
-{
-    int64_t tokens = pn_config_i64(c, PONDER_P_CONTEXT);
-    return tokens ? (uint64_t)tokens : d->context;
-}
-
-/* What is neither weights nor working memory, found by making it: a tokenizer is small beside any weights. */
-typedef struct extras {
-    uint64_t file, tokenizer;  /* the open file's tables; kept while weights are mapped */
-} extras;
-
-/* A generating session has one row of logits, and a prompt shorter than a step does not reach every column: what nobody
- * writes is reserved (and counted under the cap), yet takes no memory. */
-static uint64_t untouched(const pn_description *d, const pn_limits *limits, uint64_t quantised, uint64_t tokens)
-{
-    pn_limits reached = *limits;
-    reached.outputs = 1;
-    reached.columns = (uint32_t)PN_MIN((uint64_t)reached.columns, tokens);
-    return pn_program_bytes(d, limits, quantised) - pn_program_bytes(d, &reached, quantised);
-}
-
-static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens,
-                      const extras *x)
-{
-    pn_kv_layout layout;
-    pn_limits limits;
-    pn_kv_layout_init(&layout, d, o->kv);
-    pn_engine_limits(d, o, &limits);
-    p->weight_bytes = w->owned;
-    p->mapped_bytes = w->mapped;
-    p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) + x->tokenizer +
-                       (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
-                       pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens);
-    p->kv_bytes_token = layout.page_bytes[PN_FULL] / PN_KEYS;
-    pn_kv_layout sliding = layout;
-    sliding.page_bytes[PN_FULL] = 0;
-    p->kv_bytes_fixed = pn_kv_reserve_bytes(d, &sliding, o->columns, UINT32_MAX);
-    p->session_bytes = pn_kv_reserve_bytes(d, &layout, o->columns, tokens);
-    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes - untouched(d, &limits, w->quantised, tokens);
-    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient + x->file + x->tokenizer, running);
-}
-
-/* Tower weights come on top of the decoder's; an encoding's memory is told apart, since it is there for moments only. */
-static ponder_status plan_towers(ponder_plan *p, pn_checkpoint *ck, const pn_description *d, const ponder_config *c, const pn_load_options *lo,
-                                 const pn_engine_options *o, const ponder_alloc *a, ponder_error *err)
-{
-    pn_checkpoint *from;
-    pn_load_plan w = {0}, ears = {0};
-    pn_audio_info hears_info;
-    bool sees = false, hears = false;
-    ponder_status st = open_towers(&from, ck, c, a, err);
-    if (st != PONDER_OK || !from) return st;
-    pn_tower_info *info = pn_zalloc(a, sizeof *info);
-    st = info ? pn_tower_describe(info, &sees, from, d->arch, d->width, err) : pn_nomem(err, sizeof *info);
-    if (st == PONDER_OK && sees) st = pn_tower_plan(&w, from, info, lo, err);
-    if (st == PONDER_OK && sees) {
-        uint32_t side = 1;
-        while ((side + 1) * (side + 1) <= info->max_cells) side++;
-        p->encode_bytes = pn_encode_bytes(info, false, (pn_grid){side, side}, o->threads);
-    }
-    if (st == PONDER_OK) st = pn_audio_describe(&hears_info, &hears, from, d->arch, d->width, err);
-    if (st == PONDER_OK && hears) st = pn_audio_plan(&ears, from, &hears_info, lo, err);
-    if (from != ck) p->file_bytes += pn_checkpoint_bytes(from);
-    p->tower_bytes = w.owned + ears.owned;
-    p->weight_bytes += p->tower_bytes;
-    p->mapped_bytes += w.mapped + ears.mapped;
-    p->peak_bytes += p->tower_bytes + w.mapped + ears.mapped;
-    pn_free(a, info, sizeof *info);
-    pn_checkpoint_free(from);
-    return st;
-}
-
-static ponder_status plan_extras(extras *x, pn_core *core, pn_checkpoint *ck, const ponder_config *c, ponder_error *err)
-{
-    x->file = pn_meter_used(&core->meter);
-    ponder_status st = read_extras(core, ck, c, err);
-    x->tokenizer = pn_meter_used(&core->meter) - x->file;
-    return st;
-}
-
 ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_config *c, ponder_error *err)
 {
     pn_engine_options o;
     pn_load_options lo;
-    pn_weight_plan w;
+    uint64_t experts;
     extras x;
     pn_core *core = NULL;
     pn_checkpoint *ck = NULL;
@@ -436,15 +488,12 @@ ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_con
     core->meter.cap = 0; /* the plan tells what a cap must allow */
     const ponder_alloc *a = &core->meter.alloc;
     st = pn_checkpoint_open(&ck, path, a, err);
-    if (st == PONDER_OK) st = plan_extras(&x, core, ck, c, err);
+    if (st == PONDER_OK) st = read_measured(&x, core, ck, c, err);
     if (st == PONDER_OK && !(d = pn_zalloc(a, sizeof *d))) st = pn_nomem(err, sizeof *d);
     if (st == PONDER_OK) st = pn_describe(ck, d, err);
-    if (st == PONDER_OK) st = pn_network_plan(&w, ck, d, &lo, err);
-    if (st == PONDER_OK) {
-        out->file_bytes = pn_checkpoint_bytes(ck);
-        fill_plan(out, d, &w, &o, session_tokens(d, c), &x);
-        st = plan_towers(out, ck, d, c, &lo, &o, a, err);
-    }
+    lo.threads = o.runner ? PN_MAX(o.runner->threads, 1u) : o.threads;
+    if (st == PONDER_OK) st = fit_experts(&lo, ck, d, c, &o, &x, a, err);
+    if (st == PONDER_OK) st = plan_all(out, &experts, ck, d, c, &o, &lo, &x, a, err);
     pn_free(a, d, sizeof *d);
     pn_checkpoint_free(ck);
     pn_core_release(core);

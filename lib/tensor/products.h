@@ -5,17 +5,18 @@
 #include "tensor/tensor.h"
 
 /* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,
- * repacked, later read on demand) stays this room's business. batch 0: not there. */
+ * repacked, read on demand) is nobody's business who computes. batch 0: not there. */
 typedef struct pn_weight {
     pn_matrix first;          /* of expert 0 */
     uint32_t batch;
     size_t packed_stride, raw_stride;
+    const uint32_t *slot_of;  /* NULL: experts lie in order; else in which place, for those that are here now */
 } pn_weight;
 
 static inline pn_matrix pn_weight_pin(const pn_weight *w, uint32_t expert)
 {
     pn_matrix m = w->first;
-    if (m.packed) m.packed = (const uint8_t *)m.packed + expert * w->packed_stride;
+    if (m.packed) m.packed = (const uint8_t *)m.packed + (w->slot_of ? w->slot_of[expert] : expert) * w->packed_stride;
     if (m.raw) m.raw = (const uint8_t *)m.raw + expert * w->raw_stride;
     return m;
 }

@@ -1,7 +1,8 @@
 /* What share of the memory's read bandwidth decoding reaches. One sequence decodes some tokens, then all threads read the packed
  * weights straight through (the probe), and so on in turns; medians of both, so that a machine that changes meanwhile shows in both.
  *   gcc -O3 -march=native -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/share.c build/gcc/lib/libponder-core.a -o share -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
- *   ./share MODEL [threads = 2] [prefix = 64] [rounds = 15] [tokens a round = 4] [MB of a probe = 2048]
+ *   ./share MODEL [threads = 2] [prefix = 64] [rounds = 15] [tokens a round = 4] [MB of a probe = 2048] [MB for experts = 0: all]
+ * With fewer experts in memory than there are, it tells what was read from the file: that explains the time.
  * x86-64 with AVX2 only. */
 #include <immintrin.h>
 #include <pthread.h>
@@ -103,12 +104,13 @@ int main(int argc, char **argv)
     pn_team *team;
     pn_engine *e;
     pn_sequence *s;
+    const uint64_t expert_bytes = (argc > 7 ? (uint64_t)atoi(argv[7]) : 0) << 20;
     const pn_engine_options o = {.threads = threads, .cpu = pn_cpu_flags(), .columns = 512, .chunk = 64, .sequences = 1, .kv = PN_KV_F16};
     if (pn_team_new(&team, threads, NULL, NULL, &err) != PONDER_OK) fail(err.text);
     if (pn_checkpoint_open(&c, argv[1], NULL, &err) != PONDER_OK) fail(err.text);
     const uint64_t t0 = pn_now_us();
-    if (pn_network_load(&n, c, &(pn_load_options){.repack = true, .quantize = -1, .team = team}, NULL, &err) != PONDER_OK) fail(err.text);
-    printf("loaded %.2f GB in %.1f s\n", 1e-9 * (double)n->store.packed_bytes, 1e-6 * (double)(pn_now_us() - t0));
+    if (pn_network_load(&n, c, &(pn_load_options){.repack = true, .quantize = -1, .team = team, .expert_bytes = expert_bytes}, NULL, &err) != PONDER_OK) fail(err.text);
+    printf("loaded %.2f GB in %.1f s\n", 1e-9 * (double)pn_network_bytes(n), 1e-6 * (double)(pn_now_us() - t0));
     if (pn_engine_new(&e, n, &o, team, NULL, &err) != PONDER_OK) fail(err.text);
     if (pn_sequence_new(&s, e, prefix + rounds * tokens + 1, &err) != PONDER_OK) fail(err.text);
     mb = PN_MIN(mb, n->store.packed_bytes >> 20);
@@ -118,6 +120,8 @@ int main(int argc, char **argv)
     }
     if (pn_sequence_advance(s, 0, &err) != PONDER_OK) fail(err.text);
     static double ms[MOST_ROUNDS], gbs[MOST_ROUNDS];
+    const pn_expert_counts before = pn_experts_counts(n->experts);
+    double seconds = 0;
     for (uint32_t r = 0; r < rounds; r++) {
         const uint64_t began = pn_now_us();
         for (uint32_t i = 0; i < tokens; i++) {
@@ -125,11 +129,19 @@ int main(int argc, char **argv)
             if (pn_sequence_append(s, &id, 1, &err) != PONDER_OK || pn_sequence_advance(s, 0, &err) != PONDER_OK) fail(err.text);
         }
         ms[r] = 1e-3 * (double)(pn_now_us() - began) / tokens;
+        seconds += 1e-3 * ms[r] * tokens;
         gbs[r] = probe(&n->store, threads, mb << 20, &at);
     }
     const double bytes = bytes_a_token(n), token = median(ms, rounds), read = median(gbs, rounds);
     printf("%u threads: %.1f ms a token (best %.1f), %.3f GB of weights: %.1f GB/s; read probe %.1f GB/s (best %.1f); share %.1f %%\n", threads,
            token, ms[0], 1e-9 * bytes, 1e-6 * bytes / token, read, gbs[rounds - 1], 100 * 1e-6 * bytes / token / read);
+    if (n->experts) {
+        const pn_expert_counts c = pn_experts_counts(n->experts);
+        const double hits = (double)(c.hits - before.hits), reads = (double)(c.reads - before.reads), gb = 1e-9 * (double)(c.bytes - before.bytes);
+        const double all = rounds * tokens;
+        printf("experts a token: %.1f there, %.1f read (%.1f %% there), %.3f GB from the file; %.1f ms a token in the mean: %.2f GB/s\n", hits / all,
+               reads / all, 100 * hits / (hits + reads), gb / all, 1e3 * seconds / all, gb / seconds);
+    }
     pn_sequence_free(s);
     pn_engine_free(e);
     pn_network_free(n);

@@ -13,7 +13,7 @@
 enum { MOST_SEQUENCES = 64, MOST_PAGES = 4096, KINDS = PN_OP_LOGITS + 1 };
 
 static const char *const names[KINDS] = {"embed", "qkv", "heads", "attend", "join", "attended", "o", "middle", "gate+up", "activate", "down",
-    "router", "route", "sort", "gather", "experts in", "experts activate", "experts out", "combine", "latent up", "end", "final norm",
+    "router", "route", "sort", "gather", "fetch", "experts in", "experts activate", "experts out", "combine", "latent up", "end", "final norm",
     "head", "logits"};
 
 static void fail(const char *what)
