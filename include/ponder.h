@@ -120,7 +120,8 @@ enum {
     PONDER_P_THREADS = 100,       /* i64: threads of the engine, the caller's included; 0: one a core; 1: the caller's alone */
     PONDER_P_CPU_MASK = 101,      /* i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same */
     PONDER_P_REPACK = 102,        /* i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower) */
-    PONDER_P_MEMORY_CAP = 103,    /* i64: bytes that a model and its sessions may take together; 0: no cap */
+    PONDER_P_MEMORY_CAP = 103,    /* i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's
+                                     experts those that do not fit are read from the file when they are needed */
     PONDER_P_QUANTIZE = 104,      /* str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading */
     PONDER_P_BATCH = 105,         /* i64: most tokens one step computes */
     PONDER_P_CHUNK = 106,         /* i64: most prompt tokens a step takes while another sequence is generating */
@@ -260,7 +261,8 @@ PONDER_API const char *ponder_config_error(const ponder_config *config);
 typedef struct ponder_model ponder_model;
 
 /* Random access to a file's bytes that the host holds. read() copies `bytes` from `offset` to `to` and returns 0, or
- * non-zero when it cannot. Called on the opening thread, or on any thread that computes if weights are read on demand. */
+ * non-zero when it cannot. Called on the opening thread; and when experts are read on demand, by any thread that computes, several
+ * at a time. */
 typedef struct ponder_source {
     size_t size; /* sizeof(ponder_source) */
     void *user;
@@ -271,6 +273,8 @@ typedef struct ponder_source {
 /* Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
  * is mapped; with PONDER_P_REPACK its pages are dropped as they are repacked. `config` may be NULL; it is only read, and
  * receives the error text. All ways of opening the same bytes compute the same results.
+ * When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
+ * and the model cannot be shared with a second engine.
  * PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memory cap too), _CANCELLED, _THREAD. */
 PONDER_API ponder_status ponder_model_open(ponder_model **out, const char *path, ponder_config *config);
 /* A GGUF in memory. Borrowed: it must stay unchanged as long as the model lives. */
@@ -289,11 +293,13 @@ PONDER_API ponder_status ponder_model_open_source(ponder_model **out, const pond
 PONDER_API ponder_status ponder_model_open_remote(ponder_model **out, const char *url, ponder_config *config);
 PONDER_API void ponder_model_free(ponder_model *model);
 
-/* A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. */
+/* A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. PONDER_E_UNSUPPORTED:
+ * experts are read on demand. */
 PONDER_API ponder_status ponder_model_share(ponder_model **out, ponder_model *model, ponder_config *config);
 
 /* What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
- * scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less. */
+ * scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less. With a cap
+ * that is too small for all of a mixture's experts, weight_bytes has what it leaves for them. */
 typedef struct ponder_plan {
     size_t size;              /* sizeof(ponder_plan) */
     uint64_t file_bytes;      /* of all weight files */

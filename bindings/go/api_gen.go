@@ -80,7 +80,7 @@ const ParamCPUMask Param = 101 // i64: kernel levels allowed: 1 AVX2, 2 AVX-512,
 
 const ParamRepack Param = 102 // i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower)
 
-const ParamMemoryCap Param = 103 // i64: bytes that a model and its sessions may take together; 0: no cap
+const ParamMemoryCap Param = 103 // i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed
 
 const ParamQuantize Param = 104 // str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading
 
@@ -576,7 +576,7 @@ func (c *Config) SetRepack(value int64) error {
 	return c.setI64(ParamRepack, value)
 }
 
-// SetMemoryCap: Bytes that a model and its sessions may take together; 0: no cap.
+// SetMemoryCap: Bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed.
 func (c *Config) SetMemoryCap(value int64) error {
 	return c.setI64(ParamMemoryCap, value)
 }

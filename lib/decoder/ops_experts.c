@@ -156,7 +156,7 @@ bool pn_experts_again(const pn_program *p) { return p->round_to < p->n_active; }
 
 /* ---- products, expert by expert -------------------------------------------------------- */
 
-enum { TILE_MACS = 4 << 20, TILE_BYTES = 256 << 10 };
+enum { TILE_MACS = 4 << 20, TILE_BYTES = 1 << 20 }; /* as in products.c */
 
 uint32_t pn_enter_experts(pn_program *p, uint32_t op)
 {
@@ -175,7 +175,7 @@ uint32_t pn_enter_experts(pn_program *p, uint32_t op)
         most = PN_MAX(most, p->expert_from[e + 1] - p->expert_from[e]);
     }
     size_t a_tile = PN_MIN(TILE_MACS / (PN_PANEL * m->k * most), TILE_BYTES / pn_panel_bytes(m->type, m->k));
-    c->panels = (uint32_t)PN_MAX(a_tile, (size_t)1);
+    c->panels = (uint32_t)(a_tile > 1 ? a_tile / 2 * 2 : 1); /* kernels take panels in pairs */
     c->product_tiles[0] = (panels + c->panels - 1) / c->panels;
     c->chunk_tiles = c->product_tiles[0] * c->n_products;
     return c->chunk_tiles * (p->round_to - p->round_from);

@@ -29,7 +29,7 @@ E_INTERNAL = -16  # a bug in this library
 P_THREADS = 100  # i64: threads of the engine, the caller's included; 0: one a core; 1: the caller's alone
 P_CPU_MASK = 101  # i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same
 P_REPACK = 102  # i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower)
-P_MEMORY_CAP = 103  # i64: bytes that a model and its sessions may take together; 0: no cap
+P_MEMORY_CAP = 103  # i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed
 P_QUANTIZE = 104  # str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading
 P_BATCH = 105  # i64: most tokens one step computes
 P_CHUNK = 106  # i64: most prompt tokens a step takes while another sequence is generating
@@ -606,6 +606,8 @@ the next call on the config.""",
     "ponder_model_open": """Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
 is mapped; with PONDER_P_REPACK its pages are dropped as they are repacked. `config` may be NULL; it is only read, and
 receives the error text. All ways of opening the same bytes compute the same results.
+When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
+and the model cannot be shared with a second engine.
 PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memory cap too), _CANCELLED, _THREAD.""",
     "ponder_model_open_memory": 'A GGUF in memory. Borrowed: it must stay unchanged as long as the model lives.',
     "ponder_model_open_fd": 'A GGUF inside an open file: `length` bytes from `offset`; length 0: to the end. The descriptor is duplicated.',
@@ -617,9 +619,11 @@ server has told its models. Network code is loaded here and nowhere else; no thr
 name starts one for that moment). PONDER_E_UNSUPPORTED: no libcurl, or a parameter that would change a
 model here and cannot change theirs (PONDER_P_QUANTIZE, _KV_TYPE, _TOKENIZER, _PROJECTOR, _IMAGE_TOKENS); PONDER_E_IO: no server
 answered; PONDER_E_ARGUMENT.""",
-    "ponder_model_share": 'A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread.',
+    "ponder_model_share": """A second engine (its own threads, key-value store, caps, from `config`) over the same weights. Any thread. PONDER_E_UNSUPPORTED:
+experts are read on demand.""",
     "ponder_model_plan": """What opening `path` with this config will take, without loading it. A PONDER_P_MEMORY_CAP must allow weight_bytes +
-scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less.""",
+scratch_bytes + session_bytes; parts of it that one session never writes are not resident, so peak_bytes may be less. With a cap
+that is too small for all of a mixture's experts, weight_bytes has what it leaves for them.""",
     "ponder_model_info_i64": 'By id. PONDER_E_UNKNOWN: no such id, or of the other type. Any thread.',
     "ponder_model_info_str": 'Text without a final NUL; cap and *n in bytes.',
     "ponder_tokenizer_open": "A tokenizer.json, a tiktoken rank file (Muse pre-tokeniser and special tokens), or a GGUF's tokenizer.",
@@ -864,7 +868,7 @@ class ConfigSetters:
         return self._i64(P_REPACK, value)
 
     def set_memory_cap(self, value: int):
-        """Bytes that a model and its sessions may take together; 0: no cap."""
+        """Bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed."""
         return self._i64(P_MEMORY_CAP, value)
 
     def set_quantize(self, value: str):
