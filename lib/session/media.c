@@ -120,8 +120,12 @@ ponder_status pn_session_attach_image(ponder_session *s, pn_image *image)
     if (st == PONDER_OK && s->distant) m->e[0].frame[0] = pn_image_keep(image);
     else if (st == PONDER_OK) st = set_frames(s, PN_PART_IMAGE, m->e, image, NULL, &s->err);
     if (st == PONDER_OK && s->look_closer) st = remember_picture(s, image);
-    if (st == PONDER_OK) return pn_session_attach(s, m);
-    pn_medium_free(m);
+    if (st != PONDER_OK) {
+        pn_medium_free(m);
+        return st;
+    }
+    st = pn_session_attach(s, m);
+    if (st != PONDER_OK && s->look_closer) pn_image_free(s->gallery[--s->n_gallery]);
     return st;
 }
 

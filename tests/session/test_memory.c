@@ -149,8 +149,52 @@ static void every_allocation_fails_in_turn(void **state)
     assert_true(survived <= failed / 10); /* caches may forget */
 }
 
+/* A picture whose attaching failed is none: when it is attached at last, it is the first, and there is no second to look at. */
+static void a_failed_picture_is_not_looked_at(void **state)
+{
+    (void)state;
+    static const char call[] =
+        " to=image.zoom<|message|><atem:function_calls>\n<atem:invoke name=\"image.zoom\">\n<atem:parameter name=\"image\">2</atem:parameter>\n"
+        "<atem:parameter name=\"x_min\">100</atem:parameter>\n<atem:parameter name=\"y_min\">100</atem:parameter>\n<atem:parameter name=\"x_max\">"
+        "600</atem:parameter>\n<atem:parameter name=\"y_max\">700</atem:parameter>\n</atem:invoke>\n</atem:function_calls";
+    static uint8_t pixels[64 * 64 * 3];
+    const ponder_view v = {.size = sizeof v, .pixels = pixels, .width = 64, .height = 64, .stride = 192, .format = PONDER_RGB};
+    ponder_config *c;
+    ponder_image *im;
+    fail_at = -1;
+    OK(ponder_config_new(&c, &alloc));
+    OK(ponder_config_set_i64(c, PONDER_P_THREADS, 1));
+    OK(ponder_config_set_i64(c, PONDER_P_STRICT_TOOLS, 1));
+    OK(ponder_config_set_i64(c, PONDER_P_LOOK_CLOSER, 1));
+    OK(ponder_config_set_i64(c, PONDER_P_MAX_TOKENS, 40));
+    OK(ponder_config_set_i64(c, PONDER_P_CONTEXT, 6000));
+    ponder_model *m = open_model("seed0", c);
+    ponder_session *s = new_session(m, c);
+    OK(ponder_image_open_view(&im, &v, c));
+    long failed = 0;
+    for (ponder_status st = PONDER_E_NOMEM; st != PONDER_OK; failed++) {
+        fail_at = calls + failed;
+        st = ponder_session_attach_image(s, im);
+        fail_at = -1;
+        assert_true(st == PONDER_OK || st == PONDER_E_NOMEM);
+    }
+    assert_true(failed > 2);
+    add(s, "user", "Look!");
+    OK(ponder_session_prompt(s, call, sizeof call - 1, PONDER_TOKENIZE_SPECIAL));
+    const size_t before = tokens_of(s).n;
+    assert_true(ponder_session_run(s, NULL, NULL, NULL, 2) >= 0);
+    const ids after = tokens_of(s);
+    static char text[MOST_TEXT];
+    text[text_of_ids(m, after.id + before, after.n - before, true, text)] = 0;
+    assert_non_null(strstr(text, "counted from 1"));
+    ponder_image_free(im);
+    ponder_session_free(s);
+    ponder_model_free(m);
+    ponder_config_free(c);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_fails_in_turn)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_fails_in_turn), cmocka_unit_test(a_failed_picture_is_not_looked_at)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
