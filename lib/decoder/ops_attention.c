@@ -128,7 +128,8 @@ static void attend_part(pn_program *p, const pn_layer *l, pn_attn_part *a, uint3
         for (uint32_t from = 0, to; from < a->n; from = to, page = next) {
             for (to = from + 1; to < a->n && (next = page_seen(p, l, a, to, b)) == page;) to++;
             if (!page) continue;
-            const uint8_t *soon = to < a->n ? next : b + 1 < blocks.end ? a->pages[0][b + 1] : NULL;
+            const bool more = b + 1 < blocks.end && a->base[0] + (b + 1) * PN_KEYS <= a->pos[0]; /* others may be longer than the first */
+            const uint8_t *soon = to < a->n ? next : more ? a->pages[0][b + 1] : NULL;
             p->k.attn_block(p->kv.type, page + at, page + at + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, a->query + from,
                             to - from, soon ? soon + at : NULL, scratch);
         }
