@@ -107,6 +107,8 @@ with_server() {
     if [ $end = 77 ] && [ "${PONDER_TEST_SERVER:-}" = build ]; then return 1; fi
     return $end
 }
+# A report for the log, never a judgement of a time.
+with_bench() { python3 tests/bench/suite.py tests/data/seed0/*.gguf --small --ponder "$root/gcc/examples/ponder"; }
 with_clang() { CC=clang build_and_test clang; }
 # Warnings are judged in the plain builds: with sanitizers gcc warns of paths that its own checks made.
 # Not detect_stack_use_after_return: gcc 12 then misaligns 64-byte locals (its bug 110027), and AVX-512 code faults.
@@ -139,6 +141,7 @@ step install env CC=gcc sh tests/install/check.sh "$root/gcc"
 step bindings sh tests/bindings/check.sh "$root/gcc"
 step docs python3 tests/docs/check.py "$root/gcc"
 step server with_server
+step bench with_bench
 step clang with_clang
 step asan with_asan
 step tsan with_tsan

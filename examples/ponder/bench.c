@@ -6,21 +6,24 @@
 
 #include "program.h"
 
-enum { PREFILL = 512, SHORT = 8, PREFIX = 256, DECODE = 128, MOST_COUNTS = 16, MOST_REPEATS = 100 };
+enum { PREFIX = 256, MOST_TOKENS = 1 << 20, MOST_COUNTS = 16, MOST_REPEATS = 100 };
 
+struct bench;
 typedef struct result {
     char name[32];
-    size_t sequences; /* 0 where it is not about several */
+    size_t sequences; /* of those that decode together */
+    ponder_status (*once)(struct bench *b, size_t sequences, double *rate);
     double best, median;
 } result;
 
 typedef struct bench {
     int json, stepped;
-    int64_t repeat;
+    int64_t repeat, prompt, context, tokens;
     const char *sequences;
     ponder_model *model;
     ponder_config *config;
-    int32_t ids[PREFILL];
+    int32_t *ids;
+    size_t n_ids;
     double load_ms;
     result results[2 + MOST_COUNTS];
     size_t n;
@@ -77,26 +80,26 @@ static ponder_status prefill_once(bench *b, size_t sequences, double *rate)
     (void)sequences;
     if (status != PONDER_OK)
         return status;
-    status = ponder_session_prompt_ids(session, b->ids, PREFILL);
+    status = ponder_session_prompt_ids(session, b->ids, (size_t)b->prompt);
     if (status == PONDER_OK)
         status = ponder_session_generate(session, NULL, NULL);
-    *rate = PREFILL / (now() - begin);
+    *rate = (double)b->prompt / (now() - begin);
     if (status != PONDER_OK)
         fail("prefill", status, ponder_session_error(session));
     ponder_session_free(session);
     return status;
 }
 
-/* The first token belongs to the prompt's step: one more is asked for and DECODE of them are timed. */
+/* The first token belongs to the prompt's step: one more is asked for, and the others are timed. */
 static ponder_status decode_once(bench *b, size_t sequences, double *rate)
 {
     ponder_session *session;
     ponder_event done = {0};
-    ponder_status status = new_session(b, &session, DECODE + 1);
+    ponder_status status = new_session(b, &session, b->tokens + 1);
     (void)sequences;
     if (status != PONDER_OK)
         return status;
-    status = ponder_session_prompt_ids(session, b->ids, SHORT);
+    status = ponder_session_prompt_ids(session, b->ids, (size_t)b->context);
     if (status == PONDER_OK)
         status = ponder_session_generate(session, keep_done, &done);
     *rate = done.decode_us ? (double)(done.output_tokens - 1) * 1e6 / (double)done.decode_us : 0;
@@ -118,14 +121,14 @@ static ponder_status fork_all(bench *b, sequence *seqs, size_t n)
 {
     ponder_eval nothing = {.size = sizeof nothing};
     ponder_session *base;
-    ponder_status status = new_session(b, &base, DECODE);
+    ponder_status status = new_session(b, &base, b->tokens);
     if (status != PONDER_OK)
         return status;
     status = ponder_session_eval(base, b->ids, PREFIX, &nothing);
     for (size_t i = 0; i < n && status == PONDER_OK; i++) {
         status = ponder_session_fork(&seqs[i].session, base, NULL);
         if (status == PONDER_OK)
-            status = ponder_session_prompt_ids(seqs[i].session, &b->ids[PREFIX + i % (PREFILL - PREFIX)], 1);
+            status = ponder_session_prompt_ids(seqs[i].session, &b->ids[PREFIX + i % PREFIX], 1);
     }
     if (status != PONDER_OK)
         fail("fork", status, ponder_session_error(base));
@@ -179,7 +182,7 @@ static ponder_status together_once(bench *b, size_t n, double *rate)
     begin = now();
     if (status == PONDER_OK)
         (b->stepped ? run_steps : run_threads)(seqs, n);
-    *rate = (double)(n * DECODE) / (now() - begin);
+    *rate = (double)n * (double)b->tokens / (now() - begin);
     for (size_t i = 0; i < n; i++) {
         if (seqs[i].status < 0 && status == PONDER_OK)
             fail("decode together", status = seqs[i].status, ponder_session_error(seqs[i].session));
@@ -195,11 +198,11 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static ponder_status measure(bench *b, result *r, ponder_status (*once)(bench *, size_t, double *))
+static ponder_status measure(bench *b, result *r)
 {
     double rates[MOST_REPEATS];
     for (int64_t i = 0; i < b->repeat; i++) {
-        ponder_status status = once(b, r->sequences, &rates[i]);
+        ponder_status status = r->once(b, r->sequences, &rates[i]);
         if (status != PONDER_OK)
             return status;
     }
@@ -236,31 +239,38 @@ static void print_table(const bench *b, const char *path)
     printf("loaded in %.0f ms, at most %s of memory\n", b->load_ms, human_bytes(human, peak_bytes()));
 }
 
+static result *add_result(bench *b, ponder_status (*once)(bench *, size_t, double *), size_t sequences)
+{
+    result *r = &b->results[b->n++];
+    r->once = once;
+    r->sequences = sequences;
+    return r;
+}
+
 /* "8" or "1,8,16": one result for each. */
 static int plan_results(bench *b, size_t *most)
 {
     const char *text = b->sequences;
-    strcpy(b->results[0].name, "prefill_512");
-    strcpy(b->results[1].name, "decode");
-    b->n = 2;
+    if (b->prompt)
+        snprintf(add_result(b, prefill_once, 0)->name, sizeof b->results->name, "prefill_%d", (int)b->prompt);
+    if (b->context)
+        strcpy(add_result(b, decode_once, 0)->name, "decode");
     while (text && *text) {
         char *end;
         unsigned long count = strtoul(text, &end, 10);
-        if (end == text || !count || count > 1024 || (*end && *end != ',') || b->n == 2 + MOST_COUNTS)
+        if (end == text || !count || count > 1024 || (*end && *end != ',') || b->n == sizeof b->results / sizeof *b->results)
             return fail_usage("--sequences", "wants numbers from 1 to 1024, such as 1,8,16");
-        snprintf(b->results[b->n].name, sizeof b->results->name, "decode_%lu", count);
-        b->results[b->n++].sequences = count;
+        snprintf(add_result(b, together_once, count)->name, sizeof b->results->name, "decode_%lu", count);
         *most = count > *most ? count : *most;
         text = *end ? end + 1 : end;
     }
     return 0;
 }
 
-/* What a fair measurement needs: greedy, no early end, room for everything. Options given by hand come on top. */
+/* What a fair measurement needs: greedy, no early end. Options given by hand come on top. */
 static ponder_config *bench_config(void)
 {
     ponder_config *config = new_config();
-    ponder_config_set_i64(config, PONDER_P_CONTEXT, PREFILL + 2 * DECODE);
     ponder_config_set_i64(config, PONDER_P_IGNORE_EOS, 1);
     ponder_config_set_f64(config, PONDER_P_TEMPERATURE, 0);
     return config;
@@ -270,7 +280,7 @@ static ponder_config *bench_config(void)
 static void choose_ids(bench *b)
 {
     uint64_t x = 88172645463325252u, vocab = (uint64_t)model_number(b->model, PONDER_INFO_VOCAB);
-    for (size_t i = 0; i < PREFILL; i++) {
+    for (size_t i = 0; i < b->n_ids; i++) {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
@@ -287,13 +297,31 @@ static int run(bench *b, const char *path)
     b->load_ms = (now() - begin) * 1e3;
     choose_ids(b);
     for (size_t i = 0; i < b->n && !code; i++)
-        code = measure(b, &b->results[i], i == 0 ? prefill_once : i == 1 ? decode_once : together_once) != PONDER_OK;
+        code = measure(b, &b->results[i]) != PONDER_OK;
     if (!code) {
         (b->json ? print_json : print_table)(b, path);
         code = finish_output();
     }
     ponder_model_free(b->model);
     return code;
+}
+
+static int outside(int64_t value, int64_t least)
+{
+    return value < least || value > MOST_TOKENS;
+}
+
+/* Ids and room for the longest of what is measured. */
+static int make_room(bench *b)
+{
+    int64_t longest = 2 * PREFIX;
+    longest = b->prompt > longest ? b->prompt : longest;
+    longest = b->context > longest ? b->context : longest;
+    b->n_ids = (size_t)longest;
+    b->ids = must_alloc(b->n_ids, sizeof *b->ids);
+    if (ponder_config_set_i64(b->config, PONDER_P_CONTEXT, longest + 2 * b->tokens) != PONDER_OK)
+        return fail("--context", PONDER_E_RANGE, ponder_config_error(b->config));
+    return 0;
 }
 
 static int check_and_run(bench *b, const char *path)
@@ -304,20 +332,26 @@ static int check_and_run(bench *b, const char *path)
         return code;
     if (b->repeat < 1 || b->repeat > MOST_REPEATS)
         return fail_usage("--repeat", "wants a number from 1 to 100");
+    if (outside(b->prompt, 0) || outside(b->context, 0) || outside(b->tokens, 1))
+        return fail_usage("--prompt, --context, --tokens", "want numbers up to 1048576, and at least one token");
     if (most && ponder_config_set_i64(b->config, PONDER_P_SEQUENCES, (int64_t)most) != PONDER_OK)
         return fail("--sequences", PONDER_E_RANGE, ponder_config_error(b->config));
-    return run(b, path);
+    code = make_room(b);
+    return code ? code : run(b, path);
 }
 
 int command_bench(int argc, char **argv)
 {
-    bench b = {.repeat = 3, .config = bench_config()};
+    bench b = {.repeat = 3, .prompt = 512, .context = 8, .tokens = 128, .config = bench_config()};
     int args, code;
     const option table[] = {
         {"--json", NULL, "one JSON object on one line", OPTION_FLAG, &b.json, 0},
         OPTION_THREADS,
         {"--sequences", "N[,N..]", "also decode N sequences at once that share a prefix of 256 tokens (total rate)", OPTION_TEXT, &b.sequences, 0},
         {"--stepped", NULL, "step those sequences in turn on one thread, not on a thread each", OPTION_FLAG, &b.stepped, 0},
+        {"--prompt", "N", "tokens of the prompt that is measured (512); 0: none", OPTION_NUMBER, &b.prompt, 0},
+        {"--context", "N", "tokens before those that one sequence decodes (8); 0: that is left out", OPTION_NUMBER, &b.context, 0},
+        {"--tokens", "N", "tokens that each sequence decodes (128)", OPTION_NUMBER, &b.tokens, 0},
         {"--repeat", "R", "measure R times (3); the best counts, the median is shown too", OPTION_NUMBER, &b.repeat, 0},
         OPTION_ANY,
     };
@@ -327,11 +361,13 @@ int command_bench(int argc, char **argv)
         "prompt (decode), N sequences at once (decode_N); also the time to load and the most memory the process had.",
         "examples:\n"
         "  ponder bench model.gguf\n"
-        "  ponder bench model.gguf --json --threads 2 --sequences 1,8,16",
+        "  ponder bench model.gguf --json --threads 2 --sequences 1,8,16\n"
+        "  ponder bench model.gguf --prompt 0 --context 4096 --tokens 32",
         table, sizeof table / sizeof *table, b.config, 1, 1};
     code = options_parse(&o, argc, argv, &args);
     if (code == OPTIONS_GO_ON)
         code = check_and_run(&b, argv[1]);
+    free(b.ids);
     ponder_config_free(b.config);
     return code;
 }

@@ -1,11 +1,13 @@
-/* What this machine can do, for the shares in tables: read bandwidth, and the multiply-add rates of the instruction sequences that
- * the kernels are made of. Prints one line for one thread and one for all. Wall time, best of many short runs, threads pinned.
- *   gcc -O3 -march=native -pthread tests/bench/limits.c -o limits && ./limits [threads] [MB read]
- * x86-64 with AVX2 only. */
+/* What this machine can do, for the shares in tables: read bandwidth, and the multiply-add rates (two operations each) of the
+ * instructions that its kernels are made of: AVX-512 with VNNI and BF16, or AVX2. Prints one line of JSON; a rate that the machine has no
+ * instruction for is 0. Wall time, best of many short runs, threads pinned.
+ *   gcc -O3 -pthread tests/bench/limits.c -o limits && ./limits [threads] [MB read]
+ * x86-64 with AVX2 at least. */
 #define _GNU_SOURCE
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +15,12 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { ROUNDS = 40, MOST_THREADS = 64, CHAINS = 10, LOOPS = 100000 };
+enum { ROUNDS = 40, MOST_THREADS = 64, CHAINS = 12, LOOPS = 400000 };
 
 typedef struct part {
     uint32_t index;
     const uint8_t *memory;
     size_t bytes;
-    uint64_t sink;
 } part;
 typedef double job_fn(part *p); /* returns the units done: bytes, or multiply-adds */
 
@@ -30,7 +31,14 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double read_memory(part *p)
+#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#define AVX512BF16 __attribute__((target("avx512f,avx512bf16")))
+
+/* Keeps the compiler from leaving out or folding what makes the value. */
+#define KEEP(v) __asm__ volatile("" : "+v"(v))
+
+AVX2 static double read_memory(part *p)
 {
     __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
     for (size_t i = 0; i + 256 <= p->bytes; i += 256) {
@@ -41,41 +49,39 @@ static double read_memory(part *p)
         d = _mm256_or_si256(d, _mm256_or_si256(_mm256_load_si256(v + 6), _mm256_load_si256(v + 7)));
     }
     a = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
-    p->sink += (uint64_t)_mm256_extract_epi64(a, 0);
+    KEEP(a);
     return (double)p->bytes;
 }
 
-/* Chains that do not depend on each other hide the latencies; the empty assembly keeps the compiler from folding them. */
-#define EACH_CHAIN _Pragma("GCC unroll 10")
-#define KEEP(v) __asm__ volatile("" : "+x"(v))
-
-static double int8_dot(part *p)
-{
-    __m256i acc[CHAINS], w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5), ones = _mm256_set1_epi16(1);
-    EACH_CHAIN for (int c = 0; c < CHAINS; c++) acc[c] = _mm256_setzero_si256();
-    for (int i = 0; i < LOOPS; i++) {
-        EACH_CHAIN for (int c = 0; c < CHAINS; c++) {
-            KEEP(w);
-            acc[c] = _mm256_add_epi32(acc[c], _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones));
-        }
+/* Chains that do not depend on each other hide the latencies. */
+#define EACH_CHAIN _Pragma("GCC unroll 12") for (int c = 0; c < CHAINS; c++)
+#define MULTIPLY_ADDS(LEVEL, NAME, VECTOR, ZERO, WEIGHT, W, X, A_STEP, STEP) \
+    LEVEL static double NAME(part *p) \
+    { \
+        VECTOR acc[CHAINS]; \
+        WEIGHT w = W, x = X; \
+        (void)p; \
+        EACH_CHAIN acc[c] = ZERO; \
+        for (int i = 0; i < LOOPS; i++) { \
+            EACH_CHAIN { \
+                KEEP(w); \
+                acc[c] = STEP; \
+            } \
+        } \
+        EACH_CHAIN KEEP(acc[c]); \
+        return (double)A_STEP * CHAINS * LOOPS; \
     }
-    EACH_CHAIN for (int c = 0; c < CHAINS; c++) p->sink += (uint64_t)_mm256_extract_epi64(acc[c], 0);
-    return 32.0 * CHAINS * LOOPS;
-}
 
-static double float_fma(part *p)
-{
-    __m256 acc[CHAINS], w = _mm256_set1_ps(1e-9f), x = _mm256_set1_ps(0.5f);
-    EACH_CHAIN for (int c = 0; c < CHAINS; c++) acc[c] = _mm256_setzero_ps();
-    for (int i = 0; i < LOOPS; i++) {
-        EACH_CHAIN for (int c = 0; c < CHAINS; c++) {
-            KEEP(w);
-            acc[c] = _mm256_fmadd_ps(w, x, acc[c]);
-        }
-    }
-    EACH_CHAIN for (int c = 0; c < CHAINS; c++) p->sink += (uint64_t)_mm256_cvtss_f32(acc[c]);
-    return 8.0 * CHAINS * LOOPS;
-}
+MULTIPLY_ADDS(AVX2, int8_avx2, __m256i, _mm256_setzero_si256(), __m256i, _mm256_set1_epi8(3), _mm256_set1_epi8(5), 32,
+              _mm256_add_epi32(acc[c], _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))))
+MULTIPLY_ADDS(AVX512, int8_vnni, __m512i, _mm512_setzero_si512(), __m512i, _mm512_set1_epi8(3), _mm512_set1_epi8(5), 64,
+              _mm512_dpbusd_epi32(acc[c], w, x))
+MULTIPLY_ADDS(AVX2, f32_avx2, __m256, _mm256_setzero_ps(), __m256, _mm256_set1_ps(1e-9f), _mm256_set1_ps(0.5f), 8,
+              _mm256_fmadd_ps(w, x, acc[c]))
+MULTIPLY_ADDS(AVX512, f32_avx512, __m512, _mm512_setzero_ps(), __m512, _mm512_set1_ps(1e-9f), _mm512_set1_ps(0.5f), 16,
+              _mm512_fmadd_ps(w, x, acc[c]))
+MULTIPLY_ADDS(AVX512BF16, bf16_avx512, __m512, _mm512_setzero_ps(), __m512, _mm512_set1_ps(1e-9f), _mm512_set1_ps(0.5f), 32,
+              _mm512_dpbf16_ps(acc[c], (__m512bh)w, (__m512bh)x))
 
 typedef struct crew {
     pthread_barrier_t start, end;
@@ -128,16 +134,16 @@ int main(int argc, char **argv)
     uint32_t threads = argc > 1 ? (uint32_t)atoi(argv[1]) : 2;
     size_t bytes = (argc > 2 ? (size_t)atoi(argv[2]) : 256) << 20;
     uint8_t *memory = aligned_alloc(2 << 20, bytes);
-    if (memory) madvise(memory, bytes, getenv("SMALL") ? MADV_NOHUGEPAGE: MADV_HUGEPAGE);
-    if (threads < 1 || threads > MOST_THREADS || !memory) return fputs("limits: see its first lines\n", stderr), 1;
+    if (threads < 1 || threads > MOST_THREADS || !memory || !__builtin_cpu_supports("avx2")) return fputs("limits: see its first lines\n", stderr), 1;
+    const bool vnni = __builtin_cpu_supports("avx512vnni"), bf16 = __builtin_cpu_supports("avx512bf16");
+    madvise(memory, bytes, MADV_HUGEPAGE);
     memset(memory, 1, bytes);
-    for (uint32_t n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
-        size_t share = bytes / n / 4096 * 4096;
-        for (uint32_t i = 0; i < n; i++) all.parts[i] = (part){.index = i, .memory = memory + i * share, .bytes = share};
-        double read = rate(n, read_memory), int8 = rate(n, int8_dot), f32 = rate(n, float_fma);
-        printf("%u thread%s: read %.1f GB/s, int8 (maddubs, madd, add) %.0f GOP/s, float %.0f GFLOP/s\n", n, n > 1 ? "s" : "", 1e-9 * read,
-               2e-9 * int8, 2e-9 * f32);
-    }
+    size_t share = bytes / threads / 4096 * 4096;
+    for (uint32_t i = 0; i < threads; i++) all.parts[i] = (part){.index = i, .memory = memory + i * share, .bytes = share};
+    printf("{\"threads\": %u, \"read_gb_s\": %.2f, \"int8\": \"%s\", \"int8_gop_s\": %.0f, \"f32_gop_s\": %.0f, \"bf16_gop_s\": %.0f}\n",
+           threads, 1e-9 * rate(threads, read_memory), vnni ? "dpbusd" : "maddubs, madd, add",
+           2e-9 * rate(threads, vnni ? int8_vnni : int8_avx2), 2e-9 * rate(threads, vnni ? f32_avx512 : f32_avx2),
+           bf16 ? 2e-9 * rate(threads, bf16_avx512) : 0.0);
     free(memory);
     return 0;
 }

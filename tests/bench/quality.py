@@ -3,51 +3,25 @@
 
 Over the first TOKENS ids of a text, in windows: mean KL(F32 || other) in nats and how often the most likely token is the
 same. F32 is ponder's own F32 path on an F32 GGUF that the peer's llama-quantize dequantises from MODEL; the row `peer F32`
-(the peer on that file, F32 store) says how far the two references are apart. Python's standard library only; a C and a
-C++ compiler; the peer from peer.sh.
+(the peer on that file, F32 store; --references) says how far the two references are apart. Python's standard library only; a C
+and a C++ compiler; the peer from peer.sh.
 
-  tests/bench/quality.py MODEL.gguf... [--peer build-peer] [--ponder build/gcc/examples/ponder]
+  tests/bench/quality.py MODEL.gguf... [--peer build-peer] [--ponder build/gcc/examples/ponder] [--json results.json]
 """
 import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-
-
-def our_program():
-    """Of the builds that run.sh, a plain meson setup and quickstart.sh make, the first that is there."""
-    builds = [os.path.join(ROOT, *b.split("/"), "examples", "ponder") for b in ("build/gcc", "build", "build-quickstart")]
-    return next((b for b in builds if os.path.isfile(b)), builds[0])
-
-
-def run(*command, stdin=None):
-    """Standard output of a program, or the end of this one with what it said."""
-    done = subprocess.run(command, stdin=stdin, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-500:]
-        sys.exit(f"quality.py: {os.path.basename(command[0])} failed ({done.returncode}): {said}")
-    return done.stdout
-
-
-def build(options, work):
-    """The two small programs beside this script, built into the scratch folder."""
-    include = os.path.join(options.peer, "crate", "vendor", "llama-cpp-sys-4", "llama.cpp")
-    lib = os.path.join(options.peer, "bin")
-    run("c++", "-O2", "-o", f"{work}/peer_logits", f"{HERE}/peer_logits.cpp", f"-I{include}/include",
-        f"-I{include}/ggml/include", f"-L{lib}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{lib}")
-    run("cc", "-O2", "-march=native", "-o", f"{work}/divergence", f"{HERE}/divergence.c", "-lm")
+from common import HERE, add_options as add_common_options, compile_peer, keep_results, name_of, peer_version, progress, run
 
 
 def windows(options, work, model):
     """The text's ids cut into windows, the begin token before each where the model wants one; and how many rows to skip."""
     with open(options.text, "rb") as text:
-        bos, ids = run(f"{work}/peer_logits", "ids", model, str(options.tokens), stdin=text).splitlines()
+        bos, ids = run(f"{work}/peer", "ids", model, str(options.tokens), stdin=text).splitlines()
     ids = [int(i) for i in ids.split()]
     if len(ids) < options.tokens:
         sys.exit(f"quality.py: {options.text} has only {len(ids)} tokens")
@@ -73,73 +47,70 @@ class Side:
         self.most = max(self.most, float(most))
         self.same += int(same)
 
-    def row(self):
-        return f"  {self.name:<28}{self.kl / self.rows:>12.6f}{self.most:>12.4f}{100 * self.same / self.rows:>10.2f} %"
+    def result(self):
+        return {"kl": self.kl / self.rows, "most": self.most, "same": self.same / self.rows, "tokens": self.rows}
 
 
 def sides(options, work, model, f32):
     """The base first."""
-    threads = str(options.threads)
-    peer = lambda file, kv: [f"{work}/peer_logits", "logits", file, threads, kv, "OUT", "IDS"]
+    threads = str(os.cpu_count())
+    peer = lambda file, kv: [f"{work}/peer", "logits", file, threads, kv, "OUT", "IDS"]
     ours = lambda file, *more: [options.ponder, "logits", file, "--threads", threads, "--ids", "IDS", "--npy", "OUT", *more]
-    found = [Side("peer F32", peer(f32, "f32")), Side("peer", peer(model, "f16"))]
-    if options.base == "ours":
-        found.insert(1, Side("ponder", ours(model, "--native")))
-        found.insert(0, Side("ponder F32", ours(f32)))
-    return found
-
-
-def progress(text):
-    if sys.stderr.isatty():
-        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
+    references = [Side("peer F32", peer(f32, "f32"))] if options.references else []
+    return [Side("ponder F32", ours(f32)), Side("ponder", ours(model, "--native")), Side("peer", peer(model, "f16")), *references]
 
 
 def vocab_of(path, rows):
     return (os.path.getsize(path) - 128) // (4 * rows)
 
 
-def measure(options, work, model):
+def compare(options, work, model):
     f32 = os.path.join(work, "f32.gguf")
-    run(os.path.join(options.peer, "bin", "llama-quantize"), "--allow-requantize", model, f32, "F32", str(options.threads))
+    run(os.path.join(options.peer, "bin", "llama-quantize"), "--allow-requantize", model, f32, "F32", str(os.cpu_count()))
     texts, skip = windows(options, work, model)
     base, *others = sides(options, work, model, f32)
     for n, ids in enumerate(texts):
-        progress(f"{os.path.basename(model)}: window {n + 1} of {len(texts)}")
+        progress(f"{name_of(model)}: window {n + 1} of {len(texts)}")
         base.compute(ids, f"{work}/base")
         for side in others:
             side.compute(ids, f"{work}/other")
             vocab = vocab_of(f"{work}/base", len(ids))
             side.add(run(f"{work}/divergence", f"{work}/base", f"{work}/other", str(vocab), str(skip)))
     progress("")
-    print(f"{os.path.basename(model)}: {others[0].rows} tokens in windows of {options.window}, against {base.name}")
-    print(f"  {'':<28}{'mean KL':>12}{'largest':>12}{'same top':>12}")
-    for side in others:
-        print(side.row(), flush=True)
+    return {side.name: side.result() for side in others}
+
+
+def measure(options, model):
+    """{side: its distances}, in a scratch folder of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the scratch folder goes then too
+    work = tempfile.mkdtemp(prefix="quality-", dir=options.work)
+    try:
+        compile_peer(options, work)
+        run("cc", "-O2", "-march=native", "-o", f"{work}/divergence", f"{HERE}/divergence.c", "-lm")
+        return compare(options, work, model)
+    finally:
+        shutil.rmtree(work)
+
+
+def add_options(parser):
+    parser.add_argument("--text", default="/usr/share/common-licenses/GPL-3", help="a text (Debian's own GPL-3)")
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--references", action="store_true", help="also how far the peer's F32 is from ours")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="MODEL.gguf")
-    parser.add_argument("--peer", default=os.path.join(ROOT, "build-peer"), help="folder that peer.sh built")
-    parser.add_argument("--ponder", default=our_program(), help="our program")
-    parser.add_argument("--base", choices=["ours", "peer"], default="ours", help="whose F32; peer: without ponder at all")
-    parser.add_argument("--text", default="/usr/share/common-licenses/GPL-3", help="a text (Debian's own GPL-3)")
-    parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--window", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--work", default=tempfile.gettempdir(), help="where the scratch folder is made (some GB)")
+    add_common_options(parser)
+    add_options(parser)
     options = parser.parse_args()
-    options.peer = os.path.abspath(options.peer)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the scratch folder goes then too
-    work = tempfile.mkdtemp(prefix="quality-", dir=options.work)
-    try:
-        with open(os.path.join(options.peer, "version")) as f:
-            print(f"peer: {f.read().strip()}; text: {options.text}")
-        build(options, work)
-        for model in options.models:
-            measure(options, work, model)
-    finally:
-        shutil.rmtree(work)
+    print(f"peer: {peer_version(options)}; text: {options.text}, {options.tokens} tokens in windows of {options.window}")
+    print(f"{'':<40}{'mean KL':>12}{'largest':>12}{'same top':>12}")
+    for model in options.models:
+        found = measure(options, model)
+        keep_results(options.json, model, {"quality": found})
+        for side, r in found.items():
+            print(f"{name_of(model) + ', ' + side:<40}{r['kl']:>12.6f}{r['most']:>12.4f}{100 * r['same']:>10.2f} %", flush=True)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def check_help():
 def check_usage():
     for arguments in ([], ["nonsense"], ["ask"], ["ask", "x", "--nonsense"], ["logits", "x"], ["logits", "x", "--ids", "1,b"],
                       ["logits", "x", "--ids"], ["tokenize"], ["render"], ["bench", "x", "--threads", "-3"],
-                      ["bench", "x", "--threads", "many"], ["bench", "x", "--sequences", "0"], ["info"],
+                      ["bench", "x", "--threads", "many"], ["bench", "x", "--sequences", "0"], ["bench", "x", "--tokens", "0"], ["info"],
                       ["info", "x", "--set", "nonsense=1"]):
         error_line(2, *arguments)
 
@@ -229,6 +229,9 @@ def check_bench():
     for key in ("prefill_512", "decode", "decode_2", "decode_3", "load_ms", "peak_bytes"):
         expect(found[key] > 0, key, found)
     expect(found["threads"] == 1, found)
+    found = one_object("bench", os.path.join(DATA, "llama", "model.gguf"), "--json", "--prompt", "20", "--context", "0", "--tokens", "4",
+                       "--repeat", "1")
+    expect(found["prefill_20"] > 0 and "decode" not in found, found)
 
 
 def check_info():
