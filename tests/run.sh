@@ -108,7 +108,7 @@ with_server() {
     return $end
 }
 # A report for the log, never a judgement of a time.
-with_bench() { python3 tests/bench/suite.py tests/data/seed0/*.gguf --small --ponder "$root/gcc/examples/ponder"; }
+with_bench() { python3 tests/bench/suite.py tests/data/seed0 --small --ponder "$root/gcc/examples/ponder"; }
 with_clang() { CC=clang build_and_test clang; }
 # Warnings are judged in the plain builds: with sanitizers gcc warns of paths that its own checks made.
 # Not detect_stack_use_after_return: gcc 12 then misaligns 64-byte locals (its bug 110027), and AVX-512 code faults.

@@ -70,9 +70,9 @@ def name_of(model):
 
 
 def format_of(name):
-    """"Q4_K" of "some-model.Q4_K_S"; the last that looks like one."""
+    """Q4_K of some-model.Q4_K_S, the last that looks like one; None."""
     found = re.findall(r"(?:I?Q\d_(?:\d|K|NL|XS)|BF16|F16|F32)", name.upper())
-    return found[-1] if found else "?"
+    return found[-1] if found else None
 
 
 def read_results(path):

@@ -1,7 +1,7 @@
 /* Time of one decoded token against the context, for each key-value store: what a curve is drawn from. The pages are filled with random
  * keys and values instead of a prompt's, so that 32,768 positions cost no minutes of prefill; a model's own limit does not count.
  * One thread, best of the rounds. Prints one JSON object a line.
- *   gcc -O3 -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/contexts.c build/gcc/lib/libponder-core.a -o contexts -lpng -ljpeg -lspeexdsp -lpcre2-8 -lopenblas -lm -pthread
+ *   gcc -O3 -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/contexts.c build/gcc/lib/libponder-core.a -o contexts -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
  *   ./contexts MODEL [contexts,.. = 256,1024,4096,16384,32768] [stores,.. = f16,q8_0,q4] [rounds = 5] */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Where a step's time goes: N sequences that share a prefix decode one token each (and one prompt is prefilled), on one thread, each
  * operation timed by itself. An operation's time is the best of the rounds, so a busy machine hardly shows; the sum of them is what
  * one core would take. Threads and the waits between operations are left out: `ponder bench` has them.
- *   gcc -O3 -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/steps.c build/gcc/lib/libponder-core.a -o steps -lpng -ljpeg -lspeexdsp -lpcre2-8 -lopenblas -lm -pthread
+ *   gcc -O3 -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/steps.c build/gcc/lib/libponder-core.a -o steps -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
  *   ./steps MODEL [columns,.. = 1,8,16] [prefix = 256] [rounds = 20] [prefill = 512] */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* What a key-value store costs in quality: mean KL(F32 store || other store) in nats over a text, the largest, how often the most
  * likely token is the same, and the store's bytes a token of context. The last row stores 4 bits without turning the heads first.
  * Weights, arithmetic and windows are the same in all rows. Token ids come from standard input, separated by anything.
- *   gcc -O3 -march=native -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/stores.c build/gcc/lib/libponder-core.a -o stores -lpng -ljpeg -lspeexdsp -lpcre2-8 -lopenblas -lm -pthread
+ *   gcc -O3 -march=native -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/stores.c build/gcc/lib/libponder-core.a -o stores -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
  *   build/gcc/examples/ponder tokenize MODEL < TEXT | ./stores MODEL [tokens = 4096] [window = 512] [begin token of each window] */
 #include <math.h>
 #include <stdio.h>

@@ -181,7 +181,7 @@ def suite(options, model, version):
     info = json.loads(run(options.ponder, "info", model, "--json"))
     most = len(os.sched_getaffinity(0))
     hand = best_hand(options, model, most) if version else {}
-    found = {"machine": processor(), "date": time.strftime("%Y-%m-%d"), "peer": version, "hand": hand, "format": format_of(name_of(model)),
+    found = {"machine": processor(), "date": time.strftime("%Y-%m-%d"), "peer": version, "hand": hand, "format": format_of(name_of(model)) or info["type"],
              "weight_bytes": info["weight_bytes"], "parameters": info["parameters"], "head": info["vocab"] * info["width"],
              "threads": {str(threads): measure(options, model, threads, hand) for threads in sorted({most, 1}, reverse=True)}}
     if version and not options.no_quality:
