@@ -153,6 +153,9 @@ enum {
     PONDER_P_REGEX = 217,         /* str*: regular expression that binds the answer; "": none */
     PONDER_P_STRICT_TOOLS = 218,  /* i64*: 1 binds the arguments of tool calls to the tools' schemas */
     PONDER_P_LOOK_CLOSER = 219,   /* i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself */
+    PONDER_P_DRAFT = 220,         /* str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is
+                                     faster where text repeats; the same tokens come out. "": off. doc/performance.md */
+    PONDER_P_DRAFT_TOKENS = 221,  /* i64*: most such tokens a step */
     /* media: read when an image or a sound is opened */
     PONDER_P_ALPHA = 300,         /* str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white */
     PONDER_P_MAX_PIXELS = 301,    /* i64: largest picture that is decoded, in pixels */
@@ -335,6 +338,8 @@ enum {
     PONDER_INFO_ENCODED = 17,       /* i64: images, frame pairs and sounds encoded so far (not found in the cache) */
     PONDER_INFO_MEDIA_BYTES = 18,   /* i64: bytes in the cache of encoded media */
     PONDER_INFO_SAMPLE_RATE = 19,   /* i64: samples a second of the audio tower; 0: none */
+    PONDER_INFO_DRAFTED = 20,       /* i64: draft tokens computed (PONDER_P_DRAFT) */
+    PONDER_INFO_ACCEPTED = 21,      /* i64: of them, those that the model then generated */
     PONDER_INFO_SERVERS = 60,       /* i64: servers of a remote model that answered when they were last asked; 0: a local one */
     PONDER_INFO_ARCHITECTURE = 100, /* str: "llama", "muse-glimmer", ... */
     PONDER_INFO_NAME = 101,         /* str: as the file says; may be empty */
@@ -551,6 +556,8 @@ struct ponder_event {
                                  many messages the model ended. A server tells none apart: 0 */
     int32_t agent;            /* whose event it is: an agent's number; -1: the session's own, or the contemplation's */
     int32_t announced;        /* DONE, in ponder_session_run with PONDER_P_SUBAGENTS: 1: the text says that agents are started, but none was called */
+    uint64_t drafted;         /* DONE: draft tokens computed in this turn (PONDER_P_DRAFT) */
+    uint64_t accepted;        /* DONE: of them, those that were then generated, and cost no step of their own */
 };
 
 /* Called on the generating thread for each event. Non-zero ends the turn: PONDER_END_CANCELLED. It may call functions on

@@ -142,6 +142,10 @@ const ParamStrictTools Param = 218 // i64*: 1 binds the arguments of tool calls 
 
 const ParamLookCloser Param = 219 // i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself
 
+const ParamDraft Param = 220 // str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md
+
+const ParamDraftTokens Param = 221 // i64*: most such tokens a step
+
 const ParamAlpha Param = 300 // str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white
 
 const ParamMaxPixels Param = 301 // i64: largest picture that is decoded, in pixels
@@ -293,6 +297,10 @@ const InfoEncoded Info = 17 // i64: images, frame pairs and sounds encoded so fa
 const InfoMediaBytes Info = 18 // i64: bytes in the cache of encoded media
 
 const InfoSampleRate Info = 19 // i64: samples a second of the audio tower; 0: none
+
+const InfoDrafted Info = 20 // i64: draft tokens computed (PONDER_P_DRAFT)
+
+const InfoAccepted Info = 21 // i64: of them, those that the model then generated
 
 const InfoServers Info = 60 // i64: servers of a remote model that answered when they were last asked; 0: a local one
 
@@ -458,7 +466,7 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_view-40]
 	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
-	_ = [1]struct{}{}[C.sizeof_ponder_event-144]
+	_ = [1]struct{}{}[C.sizeof_ponder_event-160]
 	_ = [1]struct{}{}[C.sizeof_ponder_thought-64]
 	_ = [1]struct{}{}[C.sizeof_ponder_eval-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_agent_info-96]
@@ -505,6 +513,8 @@ var Params = []struct {
 	{ParamRegex, "regex", TypeStr},
 	{ParamStrictTools, "strict_tools", TypeI64},
 	{ParamLookCloser, "look_closer", TypeI64},
+	{ParamDraft, "draft", TypeStr},
+	{ParamDraftTokens, "draft_tokens", TypeI64},
 	{ParamAlpha, "alpha", TypeStr},
 	{ParamMaxPixels, "max_pixels", TypeI64},
 	{ParamMaxSeconds, "max_seconds", TypeI64},
@@ -729,6 +739,16 @@ func (c *Config) SetStrictTools(value int64) error {
 // SetLookCloser: 1 offers the model the tool image.zoom, which ponder_session_run answers itself. May change later (Session.configure).
 func (c *Config) SetLookCloser(value int64) error {
 	return c.setI64(ParamLookCloser, value)
+}
+
+// SetDraft: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md. May change later (Session.configure).
+func (c *Config) SetDraft(value string) error {
+	return c.setStr(ParamDraft, value)
+}
+
+// SetDraftTokens: Most such tokens a step. May change later (Session.configure).
+func (c *Config) SetDraftTokens(value int64) error {
+	return c.setI64(ParamDraftTokens, value)
 }
 
 // SetAlpha: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white.

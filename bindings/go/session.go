@@ -55,6 +55,7 @@ type Event struct {
 	Message                                  uint64 // of the turn's messages the one this belongs to, from 0; EventDone: how many ended
 	Agent                                    int    // number of the agent whose event it is; -1: the session's own, or the contemplation's
 	Announced                                bool   // with subagents: the text says that agents are started, but none was called
+	Drafted, Accepted                        uint64 // EventDone: draft tokens computed (PDraft); of them, those that were generated then
 }
 
 func eventOf(c *C.ponder_event) Event {
@@ -80,6 +81,9 @@ func eventOf(c *C.ponder_event) Event {
 	}
 	if uintptr(c.size) >= unsafe.Offsetof(c.announced)+unsafe.Sizeof(c.announced) {
 		e.Agent, e.Announced = int(c.agent), c.announced != 0
+	}
+	if uintptr(c.size) >= unsafe.Offsetof(c.accepted)+unsafe.Sizeof(c.accepted) {
+		e.Drafted, e.Accepted = uint64(c.drafted), uint64(c.accepted)
 	}
 	return e
 }

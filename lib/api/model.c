@@ -139,7 +139,7 @@ static ponder_status remote_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_CONTEXT: *out = (int64_t)pn_fleet_context(m->fleet); return PONDER_OK;
     case PONDER_INFO_MEMORY_BYTES: *out = (int64_t)pn_meter_used(&m->meter); return PONDER_OK;
     case PONDER_INFO_PEAK_BYTES: *out = (int64_t)pn_meter_peak(&m->meter); return PONDER_OK;
-    default: return id >= PONDER_INFO_VOCAB && id <= PONDER_INFO_SAMPLE_RATE ? PONDER_E_UNSUPPORTED : PONDER_E_UNKNOWN;
+    default: return id >= PONDER_INFO_VOCAB && id <= PONDER_INFO_ACCEPTED ? PONDER_E_UNSUPPORTED : PONDER_E_UNKNOWN;
     }
 }
 
@@ -171,6 +171,8 @@ ponder_status ponder_model_info_i64(ponder_model *m, int32_t id, int64_t *out)
     case PONDER_INFO_ENCODED: *out = (int64_t)atomic_load(&m->core->encoded); break;
     case PONDER_INFO_MEDIA_BYTES: *out = (int64_t)pn_core_media_bytes(m->core); break;
     case PONDER_INFO_SERVERS: *out = 0; break;
+    case PONDER_INFO_DRAFTED: *out = (int64_t)c.drafted; break;
+    case PONDER_INFO_ACCEPTED: *out = (int64_t)c.accepted; break;
     case PONDER_INFO_SAMPLE_RATE: *out = m->core->audio ? PN_AUDIO_RATE : 0; break;
     default: return PONDER_E_UNKNOWN;
     }

@@ -67,7 +67,7 @@ void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
     pthread_mutex_lock(&e->mutex);
     *out = (pn_engine_counts){
         .steps = e->steps, .prefilled = e->prefilled, .sleeps = e->sleeps, .threads = e->limits.threads, .cpu = e->o.cpu,
-        .experts = pn_experts_counts(e->n->experts)};
+        .experts = pn_experts_counts(e->n->experts), .drafted = e->drafted, .accepted = e->accepted};
     for (int g = 0; g < PN_GROUPS; g++) out->kv_bytes += e->pool[g].n_used * e->pool[g].page_bytes;
     pthread_mutex_unlock(&e->mutex);
 }
@@ -76,13 +76,15 @@ void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
 
 static uint32_t pending(const pn_sequence *s) { return s->n - s->past; }
 
-/* Adds up to `most` of the sequence's tokens as a run; returns how many. */
-static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t *outputs_left)
+/* Adds up to `most` of the sequence's tokens as a run, and the drafts behind them; returns how many columns. */
+static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t drafts, uint32_t *outputs_left)
 {
     uint32_t n = PN_MIN(pending(s), most);
     if (s->every) n = PN_MIN(n, *outputs_left);
     bool last = n == pending(s);
-    if (n == 0 || (last && *outputs_left == 0) || !pn_sequence_prepare(s, n)) return 0;
+    if (n == 0 || (last && *outputs_left == 0) || !pn_sequence_prepare(s, n + drafts)) return 0;
+    n += drafts;
+    s->drafts.in_step = drafts;
     pn_run *r = &e->runs[e->n_runs];
     *r = (pn_run){.ids = s->ids + s->past, .rows = s->row_at ? s->row_at + s->past : NULL, .pos = s->past, .n = n, .hidden = s->outputs.hidden, .hidden_layer = s->outputs.layer};
     for (int g = 0; g < PN_GROUPS; g++) r->pages[g] = s->table[g].bytes;
@@ -90,8 +92,9 @@ static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t *o
         r->logits = s->outputs.logits;
         r->n_out = s->outputs.logits || s->outputs.layer == e->n->d.layers ? n : 0;
     } else if (last) {
-        r->logits = s->logits;
-        r->n_out = 1;
+        r->logits = drafts ? s->drafts.rows : s->logits;
+        r->n_out = 1 + drafts;
+        s->logits_valid = false; /* a step that is given up may have written half of them */
     }
     *outputs_left -= r->n_out;
     s->in_step = true;
@@ -109,20 +112,36 @@ static bool any_prompt(const pn_engine *e)
     return false;
 }
 
-/* Sequences that generate first (one token each), then prompts: a whole step of them, or one chunk when others generate. A
- * prompt finds its place however many generate. */
+/* How many of a sequence's drafts pay for their columns: chances fall. */
+static uint32_t paying(const pn_sequence *s, float least, uint32_t most)
+{
+    uint32_t n = 0;
+    while (n < s->drafts.n && n < most && s->drafts.chance[n] >= least) n++;
+    return n;
+}
+
+/* Sequences that generate first (one token each, and drafts as far as they pay), then prompts: a whole step of them, or one
+ * chunk when others generate. A prompt finds its place however many generate. */
 static void lay_out(pn_engine *e)
 {
     uint32_t columns = e->limits.columns, outputs = e->limits.outputs, generating = 0;
     uint32_t most = PN_MIN(e->limits.runs, columns);
     if (most > 1 && any_prompt(e)) most--;
     e->n_runs = 0;
-    for (pn_sequence *s = e->first; s && generating < most; s = s->next)
-        if (wants(s) && generates(s)) generating += add_run(e, s, 1, &outputs);
-    columns -= generating;
+    for (const pn_sequence *s = e->first; s; s = s->next) generating += wants(s) && generates(s);
+    generating = PN_MIN(generating, most);
+    const float least = pn_drafts_least_chance(e, generating);
+    const uint32_t room = PN_MIN(columns, outputs);
+    uint32_t drafts = room > e->n_waiting ? room - e->n_waiting : 0; /* nobody waits for a draft */
+    for (pn_sequence *s = e->first; s && e->n_runs < generating; s = s->next) {
+        if (!wants(s) || !generates(s)) continue;
+        const uint32_t n = add_run(e, s, 1, paying(s, least, drafts), &outputs);
+        drafts -= n > 1 ? n - 1 : 0;
+        columns -= n;
+    }
     if (generating) columns = PN_MIN(columns, e->o.chunk);
     for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
-        if (wants(s) && !generates(s)) columns -= add_run(e, s, columns, &outputs);
+        if (wants(s) && !generates(s)) columns -= add_run(e, s, columns, 0, &outputs);
     if (e->n_runs == 0) return;
     e->n_live = e->n_runs;
     pn_program_begin(e->program, e->runs, e->n_runs);
@@ -160,13 +179,17 @@ static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
 {
     const pn_description *d = &e->n->d;
     s->in_step = false;
-    if (r->n > 1 || s->every) e->prefilled += r->n;
-    pn_sequence_commit(s, r->n);
+    const uint32_t drafts = s->drafts.in_step, n = r->n - drafts;
+    if (n > 1 || s->every) e->prefilled += n;
+    pn_sequence_commit(s, n);
+    s->logits_valid = false;
     pn_engine_to_back(s);
     if (s->outputs.logits) s->outputs.logits += (size_t)r->n * d->vocab;
     if (s->outputs.hidden) s->outputs.hidden += (size_t)r->n * d->width;
     if (pending(s) > 0) return;
     s->logits_valid = r->logits != NULL;
+    s->last = drafts ? r->logits : s->logits;
+    pn_drafts_computed(s, drafts);
     if (s->every && s->logits_valid) memcpy(s->logits, s->outputs.logits - d->vocab, d->vocab * sizeof(float));
     s->done = true;
     e->n_waiting--;
@@ -198,9 +221,12 @@ static void measure(pn_engine *e)
     uint32_t columns = 0, most = 0;
     for (uint32_t i = 0; i < e->n_runs; i++) {
         columns += e->runs[i].n;
-        most = PN_MAX(most, e->runs[i].n);
+        most = PN_MAX(most, e->runs[i].n - (e->run_of[i] ? e->run_of[i]->drafts.in_step : 0));
     }
-    if (most == 1) smooth(&e->decode_us, e->busy_us);
+    if (most == 1) {
+        smooth(&e->decode_us, e->busy_us);
+        pn_drafts_note_step(e, columns, e->busy_us);
+    }
     else if (columns >= PREFILL_LEAST) smooth(&e->prefill_ns, e->busy_us * 1000 / columns);
 }
 
@@ -342,7 +368,10 @@ void pn_engine_nudge(pn_engine *e) { atomic_store(&e->rest, true); }
 
 void pn_sequence_submit(pn_sequence *s)
 {
-    if (s->waiting || s->past == s->n) return;
+    if (s->waiting) return;
+    pn_sequence_take_ahead(s);
+    if (s->past == s->n) return;
+    pn_sequence_look_ahead(s);
     pthread_mutex_lock(&s->e->mutex);
     s->every = false;
     s->outputs = (pn_outputs){0};
@@ -354,6 +383,8 @@ ponder_status pn_sequence_advance(pn_sequence *s, uint64_t until, ponder_error *
 {
     if (s->n == 0) return pn_fail(err, PONDER_E_STATE, "the sequence is empty");
     if (s->waiting) return wait_for(s, until, err); /* another's step may be committing it: nothing else is looked at without the lock */
+    if (s->past < s->n && atomic_load(&s->cancel)) return pn_fail(err, PONDER_E_CANCELLED, "cancelled"); /* also where nothing is left to compute */
+    pn_sequence_take_ahead(s);
     if (pn_sequence_logits(s)) return PONDER_OK;
     /* All tokens are in the store, but nobody kept the logits: the last one is done again. */
     if (s->past == s->n) {

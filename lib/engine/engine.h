@@ -35,6 +35,7 @@ typedef struct pn_engine_counts {
     uint64_t steps, prefilled, kv_bytes; /* pages in use; shared ones count once */
     uint64_t sleeps;          /* times that a caller went to sleep */
     pn_expert_counts experts; /* zeros when all are held */
+    uint64_t drafted, accepted; /* draft tokens computed; of them, those that were then appended */
     uint32_t threads, cpu;
 } pn_engine_counts;
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);
@@ -92,6 +93,21 @@ uint32_t pn_engine_try_most(const pn_engine *e);
 
 /* Logits after the last token ([vocab]), or NULL when they have to be computed first. */
 const float *pn_sequence_logits(const pn_sequence *s);
+
+/* ---- drafts --------------------------------------------------------------------------------------------
+ * Behind the one token that a generating sequence computes, a step may compute tokens that will probably follow it, with the
+ * logits after each. Should they be appended, they and their logits are there; should others, they are forgotten. Nothing else
+ * of a sequence shows that they were computed. */
+enum { PN_DRAFT_MOST = 31 };
+
+/* Writes at most `most` ids that probably follow the n (which end in one not computed yet), and how probable it is that each of
+ * them comes to be appended, falling; returns how many. On the sequence's caller's thread. */
+typedef uint32_t (*pn_propose)(void *user, const int32_t *ids, uint32_t n, int32_t *out, float *chance, uint32_t most);
+
+/* At most so many drafts a step (0: none), looked up in the sequence's own tokens. Forks take it over. */
+void pn_sequence_draft(pn_sequence *s, uint32_t most);
+void pn_sequence_propose(pn_sequence *s, pn_propose propose, void *user); /* in the place of the look-up; NULL: again that */
+void pn_sequence_read_drafts(const pn_sequence *s, uint64_t *drafted, uint64_t *accepted);
 
 /* Computes every token that the store does not have, and the logits after the last one. `until`: pn_now_us() at which to
  * come back with PONDER_MORE, 0: never. PONDER_E_CANCELLED after pn_sequence_cancel; PONDER_E_IO: an expert could not be read. After

@@ -28,6 +28,34 @@ typedef struct pn_caller {
     bool task, asleep;
 } pn_caller;
 
+/* What a look-up knows: the place whose token it expects next, and how many tokens before it agreed. */
+enum { PN_LOOKUP_CLASSES = 6 };
+typedef struct pn_lookup {
+    uint32_t seen, at, agreed; /* tokens it has seen; agreed 0: it expects nothing */
+    float hit[PN_LOOKUP_CLASSES]; /* share of expected tokens that came, by how many had agreed before */
+    uint32_t times[PN_LOOKUP_CLASSES]; /* ... of so many */
+} pn_lookup;
+
+typedef struct pn_drafts {
+    uint32_t most;            /* a step; 0: off */
+    pn_propose propose;       /* NULL: the look-up */
+    void *user;
+    pn_lookup lookup;
+    uint32_t n;               /* proposed for the next step: ids behind the sequence's own, and */
+    float chance[PN_DRAFT_MOST];
+    uint32_t in_step;         /* of them, taken into the step that is laid out */
+    float *rows;              /* [most + 1][vocab] once there were drafts: after the token before them, and after each */
+    uint32_t cap;             /* drafts that rows has room for */
+    int32_t ahead[PN_DRAFT_MOST];
+    uint32_t ahead_at, ahead_to; /* computed, and in the store behind `past`, if they are appended now */
+    uint64_t drafted, accepted;
+} pn_drafts;
+
+/* Time of a step as a line over its columns, fitted to the newest steps in which sequences generate. */
+typedef struct pn_step_cost {
+    double w, x, y, xx, xy;
+} pn_step_cost;
+
 struct pn_sequence {
     pn_engine *e;
     pn_sequence *next, *prev;
@@ -40,7 +68,9 @@ struct pn_sequence {
     pn_table table[PN_GROUPS];
     uint32_t first_kept;      /* sliding pages below are gone (but for the mark's) */
     float *logits;
+    const float *last;        /* [vocab] after token `past`: in logits or among the drafts' rows */
     bool logits_valid;
+    pn_drafts drafts;
     float *spare;             /* [vocab] once there was a hold: its logits, while it lasts */
     uint32_t hold;            /* tokens before the try; 0: there is none */
     /* what its caller waits for */
@@ -83,6 +113,8 @@ struct pn_engine {
     ponder_error failure;     /* of the newest step that could not read an expert */
     uint64_t busy_us, step_us; /* computing alone: of the step under way, of the last one */
     _Atomic uint64_t prefill_ns, decode_us;
+    pn_step_cost cost;
+    uint64_t drafted, accepted;
 };
 
 /* ---- callers; all under the lock -------------------------------------------------------------------- */
@@ -115,6 +147,18 @@ void pn_engine_drop_run(pn_engine *e, pn_sequence *s);   /* of the step that is 
 void pn_engine_to_back(pn_sequence *s);                  /* others are served first */
 bool pn_sequence_prepare(pn_sequence *s, uint32_t n);   /* pages of the next n positions, own ones */
 void pn_sequence_commit(pn_sequence *s, uint32_t n);
+/* Drafts. The first and the last two under the lock. */
+void pn_drafts_note_step(pn_engine *e, uint32_t columns, uint64_t us);
+void pn_drafts_computed(pn_sequence *s, uint32_t n);    /* so many behind the last token, in a step that is committed */
+void pn_sequence_look_ahead(pn_sequence *s);            /* proposes, before the sequence waits */
+void pn_sequence_take_ahead(pn_sequence *s);            /* tokens that were computed ahead and have been appended */
+void pn_lookup_init(pn_lookup *l);
+uint32_t pn_lookup_propose(pn_lookup *l, const int32_t *ids, uint32_t n, int32_t *out, float *chance, uint32_t most);
+void pn_drafts_forget(pn_sequence *s);
+void pn_drafts_free(pn_sequence *s);
+/* The chance below which a draft does not pay for its column in a step of so many generating sequences. */
+float pn_drafts_least_chance(const pn_engine *e, uint32_t generating);
+
 void pn_sequence_trim(pn_sequence *s);                  /* drop sliding pages that no position needs */
 
 #endif

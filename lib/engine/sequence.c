@@ -50,6 +50,7 @@ static void free_memory(pn_sequence *s)
     pn_free(e->a, s->ids, s->limit * sizeof *s->ids);
     pn_free(e->a, s->logits, e->n->d.vocab * sizeof *s->logits);
     pn_free(e->a, s->spare, e->n->d.vocab * sizeof *s->spare);
+    pn_drafts_free(s);
     pn_free(e->a, s, sizeof *s);
 }
 
@@ -62,6 +63,8 @@ static pn_sequence *new_memory(pn_engine *e, uint32_t tokens)
     s->slots = (tokens + PN_KEYS - 1) / PN_KEYS;
     s->ids = pn_zalloc_array(e->a, tokens, sizeof *s->ids);
     s->logits = pn_zalloc_array(e->a, e->n->d.vocab, sizeof *s->logits);
+    s->last = s->logits;
+    pn_lookup_init(&s->drafts.lookup);
     bool ok = s->ids && s->logits;
     for (int g = 0; g < PN_GROUPS; g++) {
         s->table[g].page = pn_zalloc_array(e->a, s->slots, sizeof *s->table[g].page);
@@ -163,6 +166,7 @@ void pn_sequence_withdraw(pn_sequence *s)
     if (s->waiting && !s->done) e->n_waiting--;
     if (s->hot) e->n_hot--;
     s->waiting = s->hot = s->done = false;
+    pn_drafts_forget(s);
     drop_unwritten(s);
 }
 
@@ -249,7 +253,8 @@ ponder_status pn_sequence_fork(pn_sequence **out, pn_sequence *s, uint32_t token
     c->mark = s->mark;
     c->first_kept = s->first_kept;
     c->logits_valid = s->logits_valid;
-    if (s->logits_valid) memcpy(c->logits, s->logits, e->n->d.vocab * sizeof *s->logits);
+    if (s->logits_valid) memcpy(c->logits, s->last, e->n->d.vocab * sizeof *s->logits);
+    c->drafts = (pn_drafts){.most = s->drafts.most, .propose = s->drafts.propose, .user = s->drafts.user, .lookup = s->drafts.lookup};
     *out = c;
     return PONDER_OK;
 }
@@ -314,12 +319,13 @@ uint32_t pn_sequence_limit(const pn_sequence *s) { return s->limit; }
 uint32_t pn_sequence_count(const pn_sequence *s) { return s->n; }
 uint32_t pn_sequence_computed(const pn_sequence *s) { return s->past; }
 const int32_t *pn_sequence_ids(const pn_sequence *s) { return s->ids; }
-const float *pn_sequence_logits(const pn_sequence *s) { return s->logits_valid && s->past == s->n ? s->logits : NULL; }
+const float *pn_sequence_logits(const pn_sequence *s) { return s->logits_valid && s->past == s->n ? s->last : NULL; }
 
 uint64_t pn_sequence_bytes(const pn_sequence *s)
 {
     pn_engine *e = s->e;
     uint64_t bytes = sizeof *s + s->limit * sizeof *s->ids + e->n->d.vocab * sizeof *s->logits;
+    if (s->drafts.rows) bytes += (s->drafts.cap + 1) * e->n->d.vocab * sizeof *s->drafts.rows;
     lock(e);
     for (int g = 0; g < PN_GROUPS; g++) {
         uint64_t held = s->table[g].credits;
@@ -420,6 +426,7 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
     }
     unlock(s->e);
     if (!ok) return no_pages(s->e, s->limit, err);
+    if (tokens < s->n) s->drafts.lookup.seen = 0;
     s->n = tokens;
     pn_sequence_cut_rows(s, tokens);
     if (recompute) *recompute = tokens - PN_MIN(past, tokens);
@@ -436,6 +443,7 @@ static void swap_logits(pn_sequence *s)
     float *logits = s->logits;
     s->logits = s->spare;
     s->spare = logits;
+    s->last = s->logits;
 }
 
 ponder_status pn_sequence_hold(pn_sequence *s, ponder_error *err)
@@ -443,6 +451,8 @@ ponder_status pn_sequence_hold(pn_sequence *s, ponder_error *err)
     if (!pn_sequence_logits(s)) return pn_fail(err, PONDER_E_INTERNAL, "a try without logits to come back to");
     const size_t bytes = s->e->n->d.vocab * sizeof *s->spare;
     if (!s->spare && !(s->spare = pn_alloc(s->e->a, bytes))) return pn_nomem(err, bytes);
+    pn_drafts_forget(s);
+    if (s->last != s->logits) memcpy(s->logits, s->last, bytes);
     s->hold = s->n;
     swap_logits(s);
     s->logits_valid = false;

@@ -57,7 +57,7 @@ ponder_status pn_sequence_save(pn_sequence *s, uint64_t model_hash, uint64_t use
     }
     pn_buf_put(out, &h, sizeof h);
     pn_buf_put(out, s->ids, s->n * sizeof *s->ids);
-    if (h.flags & FLAG_LOGITS) pn_buf_put(out, s->logits, h.vocab * sizeof *s->logits);
+    if (h.flags & FLAG_LOGITS) pn_buf_put(out, s->last, h.vocab * sizeof *s->logits);
     for (int g = 0; g < PN_GROUPS; g++) put_pages(s, g, out);
     if (h.flags & FLAG_ROWS) put_rows(s, out);
     if (out->failed) return pn_nomem(err, out->n);
@@ -230,6 +230,7 @@ ponder_status pn_sequence_load(pn_sequence *s, uint64_t model_hash, const void *
     s->first_kept = 0;
     *user = h.user;
     s->logits_valid = h.flags & FLAG_LOGITS;
+    s->last = s->logits;
     if (s->logits_valid) memcpy(s->logits, p.logits, h.vocab * sizeof *s->logits);
     return PONDER_OK;
 }

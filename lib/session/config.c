@@ -43,6 +43,8 @@ const ponder_param_info pn_params[PN_PARAMS] = {
     STR(PONDER_P_REGEX, "regex", "", 1, "regular expression that binds the answer"),
     I64(PONDER_P_STRICT_TOOLS, "strict_tools", 0, 0, 1, 1, "bind the arguments of tool calls to their schemas"),
     I64(PONDER_P_LOOK_CLOSER, "look_closer", 0, 0, 1, 1, "offer the model the tool image.zoom"),
+    STR(PONDER_P_DRAFT, "draft", "", 1, "compute likely tokens along with the next one: lookup; \"\": off"),
+    I64(PONDER_P_DRAFT_TOKENS, "draft_tokens", 15, 1, PN_DRAFT_MOST, 1, "most such tokens a step"),
     STR(PONDER_P_ALPHA, "alpha", "", 0, "white or drop: what becomes of transparency; \"\": drop for files, white for memory"),
     I64(PONDER_P_MAX_PIXELS, "max_pixels", 1 << 27, 1, INT64_C(1) << 40, 0, "largest picture that is decoded"),
     I64(PONDER_P_MAX_SECONDS, "max_seconds", 4 * 3600, 1, 1 << 24, 0, "longest sound that is decoded"),

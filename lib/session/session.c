@@ -31,6 +31,7 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
     s->agent_limit = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_LIMIT);
     s->agent_depth = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_DEPTH);
     s->agent_tokens = (uint64_t)pn_config_i64(c, PONDER_P_AGENT_TOKENS);
+    s->drafts = *pn_config_str(c, PONDER_P_DRAFT) ? (uint32_t)pn_config_i64(c, PONDER_P_DRAFT_TOKENS) : 0;
     memcpy(s->effort, effort, strlen(effort) + 1);
     static const pn_strings none = {.n = 0};
     return pn_strings_copy(&s->stop, c ? &c->stop : &none, s->a, &s->err);
@@ -134,6 +135,7 @@ static void take_settings(ponder_session *c, const ponder_session *s)
     c->agent_limit = s->agent_limit;
     c->agent_depth = s->agent_depth;
     c->agent_tokens = s->agent_tokens;
+    c->drafts = s->drafts;
     c->grammar = s->grammar ? pn_grammar_ref(s->grammar) : NULL;
     memcpy(c->effort, s->effort, sizeof c->effort);
 }

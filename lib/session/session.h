@@ -37,7 +37,7 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 88, PN_STRINGS = 16 };
+enum { PN_PARAMS = 90, PN_STRINGS = 16 };
 #define PN_MOST_MS (INT64_C(1) << 40)
 
 /* What a parameter adds to, each time it is set. */
@@ -271,6 +271,7 @@ struct ponder_session {
     bool ignore_eos, strict_tools, look_closer, subagents;
     uint32_t agent_limit, agent_depth;
     uint64_t agent_tokens;
+    uint32_t drafts;          /* most of a step; 0: none */
     char effort[24];
     pn_template template;
     pn_strings stop;
@@ -317,7 +318,7 @@ struct ponder_session {
     uint32_t n_top;
     ponder_token_prob *top;
     pn_thinking think;
-    uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, messages, began_us, first_us, ended_us;
+    uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, messages, drafted_before, accepted_before, began_us, first_us, ended_us;
 };
 
 ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder_config *c, ponder_error *err);

@@ -244,6 +244,9 @@ static ponder_status begin(ponder_session *s)
     s->began_us = pn_now_us();
     s->first_us = s->ended_us = 0;
     pn_session_begin_thinking(s);
+    if (!s->seq) return PONDER_OK;
+    pn_sequence_draft(s->seq, s->drafts);
+    pn_sequence_read_drafts(s->seq, &s->drafted_before, &s->accepted_before);
     return PONDER_OK;
 }
 
@@ -384,6 +387,10 @@ static void tell_done(ponder_session *s, ponder_event *event)
     event->thought_tokens = s->thought_tokens;
     event->calls = s->calls - s->calls_before;
     event->message = s->messages;
+    if (!s->seq) return;
+    pn_sequence_read_drafts(s->seq, &event->drafted, &event->accepted);
+    event->drafted -= s->drafted_before;
+    event->accepted -= s->accepted_before;
 }
 
 static int32_t channel_kind(const ponder_session *s)

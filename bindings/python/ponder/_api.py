@@ -60,6 +60,8 @@ P_SCHEMA = 216  # str*: JSON Schema that binds the answer (never the thought); "
 P_REGEX = 217  # str*: regular expression that binds the answer; "": none
 P_STRICT_TOOLS = 218  # i64*: 1 binds the arguments of tool calls to the tools' schemas
 P_LOOK_CLOSER = 219  # i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself
+P_DRAFT = 220  # str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md
+P_DRAFT_TOKENS = 221  # i64*: most such tokens a step
 P_ALPHA = 300  # str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white
 P_MAX_PIXELS = 301  # i64: largest picture that is decoded, in pixels
 P_MAX_SECONDS = 302  # i64: longest sound that is decoded
@@ -138,6 +140,8 @@ INFO_SOUNDS = 16  # i64: 1: it hears
 INFO_ENCODED = 17  # i64: images, frame pairs and sounds encoded so far (not found in the cache)
 INFO_MEDIA_BYTES = 18  # i64: bytes in the cache of encoded media
 INFO_SAMPLE_RATE = 19  # i64: samples a second of the audio tower; 0: none
+INFO_DRAFTED = 20  # i64: draft tokens computed (PONDER_P_DRAFT)
+INFO_ACCEPTED = 21  # i64: of them, those that the model then generated
 INFO_SERVERS = 60  # i64: servers of a remote model that answered when they were last asked; 0: a local one
 INFO_ARCHITECTURE = 100  # str: "llama", "muse-glimmer", ...
 INFO_NAME = 101  # str: as the file says; may be empty
@@ -381,6 +385,8 @@ class ponder_event(Structure):
         ("message", c_uint64),
         ("agent", c_int32),
         ("announced", c_int32),
+        ("drafted", c_uint64),
+        ("accepted", c_uint64),
     ]
 
 
@@ -468,7 +474,7 @@ SIZES = {
     ponder_view: 40,
     ponder_samples: 32,
     ponder_token_prob: 8,
-    ponder_event: 144,
+    ponder_event: 160,
     ponder_thought: 64,
     ponder_eval: 32,
     ponder_agent_info: 96,
@@ -795,6 +801,8 @@ PARAMS = [
     ("regex", 217, TYPE_STR),
     ("strict_tools", 218, TYPE_I64),
     ("look_closer", 219, TYPE_I64),
+    ("draft", 220, TYPE_STR),
+    ("draft_tokens", 221, TYPE_I64),
     ("alpha", 300, TYPE_STR),
     ("max_pixels", 301, TYPE_I64),
     ("max_seconds", 302, TYPE_I64),
@@ -990,6 +998,14 @@ class ConfigSetters:
     def set_look_closer(self, value: int):
         """1 offers the model the tool image.zoom, which ponder_session_run answers itself. May change later (Session.configure)."""
         return self._i64(P_LOOK_CLOSER, value)
+
+    def set_draft(self, value: str):
+        """"lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. '' : off. doc/performance.md. May change later (Session.configure)."""
+        return self._str(P_DRAFT, value)
+
+    def set_draft_tokens(self, value: int):
+        """Most such tokens a step. May change later (Session.configure)."""
+        return self._i64(P_DRAFT_TOKENS, value)
 
     def set_alpha(self, value: str):
         """"white" is laid under a transparent picture, or "drop" forgets alpha; '' : drop for a path, else white."""

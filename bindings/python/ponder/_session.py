@@ -18,10 +18,10 @@ class Event:
     message: of the turn's messages the one this belongs to, from 0 (two comments in a row differ there); token (-1: none);
     logprob and top [(token, logprob)] when asked for; of a TOOL_CALL name and arguments; of the DONE event end (END_*),
     prompt_tokens, reused_tokens, output_tokens, thought_tokens, calls, prefill_us, decode_us, announced (with subagents: the text
-    says that agents are started, but none was called)."""
+    says that agents are started, but none was called), drafted and accepted (draft tokens computed, and generated then)."""
 
     __slots__ = ("kind", "end", "text", "name", "token", "logprob", "top", "prompt_tokens", "reused_tokens", "output_tokens",
-                 "prefill_us", "decode_us", "thought_tokens", "calls", "message", "agent", "announced")
+                 "prefill_us", "decode_us", "thought_tokens", "calls", "message", "agent", "announced", "drafted", "accepted")
 
     def __init__(self, c):
         self.text = ctypes.string_at(c.text, c.text_bytes).decode("utf-8", "replace") if c.text_bytes else ""
@@ -38,6 +38,8 @@ class Event:
         whole = c.size >= _api.ponder_event.announced.offset + 4
         self.agent = c.agent if whole else -1
         self.announced = bool(whole and c.announced)
+        drafts = c.size >= _api.ponder_event.accepted.offset + 8
+        self.drafted, self.accepted = (c.drafted, c.accepted) if drafts else (0, 0)
 
     @property
     def arguments(self):
