@@ -169,17 +169,7 @@ def whole(results):
                                  for key in next(iter(here.values()))["threads"][threads]["limits"]}}
             text += ["", f"### {group}, {plural(threads)}", "", "Ratio to the peer:", "", ratios(here, threads), "",
                      f"ponder / peer (limits: {limits_text(limits)}):", "", speeds(here, threads)]
-    if "products" in results:
-        text += ["", products(results["products"])]
     return "\n".join(text) + "\n"
-
-
-def products(found):
-    """What products.c printed: share of the int8 rate by format, shape and columns."""
-    rows = [[r["type"], f"{r['rows']} x {r['k']}", str(r["threads"]), *(f"{100 * share:.0f} %" for share in r["shares"])]
-            for r in found["rows"]]
-    return "### The matrix product alone\n\nShare of the int8 rate, by columns:\n\n" + \
-        table(["", "rows x values", "threads", *map(str, found["columns"])], rows)
 
 
 def put_between(path, text):
