@@ -12,11 +12,15 @@ typedef struct extent {
     uint32_t first, end;      /* spans that some query of the run sees */
 } extent;
 
+/* The first position that `pos` sees. */
+static uint32_t first_seen(const pn_program *p, const pn_layer *l, uint32_t pos)
+{
+    return l->group == PN_SLIDING && pos + 1 > p->d->window ? pos + 1 - p->d->window : 0;
+}
+
 static extent spans_of(const pn_program *p, const pn_layer *l, const pn_run *r)
 {
-    uint32_t low = 0;
-    if (l->group == PN_SLIDING && r->pos + 1 > p->d->window) low = r->pos + 1 - p->d->window;
-    return (extent){low / SPAN_KEYS, (r->pos + r->n - 1) / SPAN_KEYS + 1};
+    return (extent){first_seen(p, l, r->pos) / SPAN_KEYS, (r->pos + r->n - 1) / SPAN_KEYS + 1};
 }
 
 static uint32_t columns_a_tile(const pn_program *p)
@@ -82,7 +86,7 @@ static void bind_query(pn_program *p, pn_attn_query *q, uint32_t col, uint32_t h
 /* Keys of the block from `base` that position pos sees. */
 static void see(const pn_program *p, const pn_layer *l, pn_attn_query *q, uint32_t pos, uint32_t base)
 {
-    uint32_t low = l->group == PN_SLIDING && pos + 1 > p->d->window ? pos + 1 - p->d->window : 0;
+    const uint32_t low = first_seen(p, l, pos);
     q->lo = low > base ? PN_MIN(low - base, (uint32_t)PN_KEYS) : 0;
     q->hi = pos >= base ? PN_MIN(pos - base + 1, (uint32_t)PN_KEYS) : 0;
 }
@@ -112,7 +116,7 @@ static extent blocks_of(const pn_program *p, const pn_layer *l, const pn_attn_pa
 {
     extent e = {SPAN_BLOCKS, 0};
     for (uint32_t i = 0; i < a->n; i++) {
-        const uint32_t pos = a->pos[i], low = l->group == PN_SLIDING && pos + 1 > p->d->window ? pos + 1 - p->d->window : 0;
+        const uint32_t pos = a->pos[i], low = first_seen(p, l, pos);
         e.first = PN_MIN(e.first, low > a->base[i] ? (low - a->base[i]) / PN_KEYS : 0);
         if (pos >= a->base[i]) e.end = PN_MAX(e.end, PN_MIN((pos - a->base[i]) / PN_KEYS + 1, (uint32_t)SPAN_BLOCKS));
     }

@@ -221,44 +221,44 @@ void pn_program_drop(pn_run *r)
     r->logits = r->hidden = NULL;
 }
 
-static uint32_t cut_products(pn_program *p, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n)
-{
-    return pn_cut_products(&p->cut, in, columns, products, n, p->limits.threads);
-}
-
 static uint32_t cut_columns(pn_program *p, uint32_t n, size_t values) { return pn_cut_columns(&p->cut, n, values, p->limits.threads); }
 
-static uint32_t enter_matrices(pn_program *p, uint32_t op)
+/* The products at `op`: how many, of which columns of what. 0: it is another kind of operation. */
+static uint32_t products_at(pn_program *p, uint32_t op, const pn_slot **in, pn_product to[PN_MAX_PRODUCTS])
 {
     const pn_layer *l = pn_op_layer(p, op);
     switch (p->ops[op].kind) {
     case PN_OP_QKV:
-        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->q, p->q}, {&l->k, p->kk}, {&l->v, p->v}, {&l->g, p->g}}, 4);
-    case PN_OP_O: return cut_products(p, &p->attn, p->columns, (pn_product[]){{&l->o, p->t}}, 1);
+        *in = &p->in;
+        to[0] = (pn_product){&l->q, p->q};
+        to[1] = (pn_product){&l->k, p->kk};
+        to[2] = (pn_product){&l->v, p->v};
+        to[3] = (pn_product){&l->g, p->g};
+        return 4;
     case PN_OP_GATE_UP:
-        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->gate, p->ff.x}, {&l->up, p->up}}, 2);
-    case PN_OP_DOWN: return cut_products(p, &p->ff, p->columns, (pn_product[]){{&l->down, p->t}}, 1);
+        *in = &p->in;
+        to[0] = (pn_product){&l->gate, p->ff.x};
+        to[1] = (pn_product){&l->up, p->up};
+        return 2;
     case PN_OP_ROUTER:
-        return cut_products(p, &p->in, p->columns, (pn_product[]){{&l->router, p->router}, {&l->latent_down, p->latent}}, 2);
-    case PN_OP_LATENT_UP: return cut_products(p, &p->joined, p->columns, (pn_product[]){{&l->latent_up, p->t}}, 1);
-    default: return cut_products(p, &p->out, p->outputs, (pn_product[]){{pn_network_head(p->n), p->logits}}, 1);
+        *in = &p->in;
+        to[0] = (pn_product){&l->router, p->router};
+        to[1] = (pn_product){&l->latent_down, p->latent};
+        return 2;
+    case PN_OP_O: *in = &p->attn; to[0] = (pn_product){&l->o, p->t}; return 1;
+    case PN_OP_DOWN: *in = &p->ff; to[0] = (pn_product){&l->down, p->t}; return 1;
+    case PN_OP_LATENT_UP: *in = &p->joined; to[0] = (pn_product){&l->latent_up, p->t}; return 1;
+    case PN_OP_HEAD: *in = &p->out; to[0] = (pn_product){pn_network_head(p->n), p->logits}; return 1;
+    default: return 0;
     }
 }
 
-/* The first weights that the products at `op` read; NULL: it has none, or any. */
-static const pn_weight *first_read(const pn_program *p, uint32_t op)
+static uint32_t enter_products(pn_program *p, uint32_t op)
 {
-    const pn_layer *l = pn_op_layer(p, op);
-    switch (p->ops[op].kind) {
-    case PN_OP_QKV: return &l->q;
-    case PN_OP_O: return &l->o;
-    case PN_OP_GATE_UP: return &l->gate;
-    case PN_OP_DOWN: return &l->down;
-    case PN_OP_ROUTER: return &l->router;
-    case PN_OP_LATENT_UP: return &l->latent_up;
-    case PN_OP_HEAD: return pn_network_head(p->n);
-    default: return NULL;
-    }
+    pn_product list[PN_MAX_PRODUCTS];
+    const pn_slot *in;
+    const uint32_t n = products_at(p, op, &in, list);
+    return pn_cut_products(&p->cut, in, in == &p->out ? p->outputs : p->columns, list, n, p->limits.threads);
 }
 
 /* Between products memory is idle, and so are threads, for one column has one tile of norms: they fetch what the next products read. */
@@ -266,9 +266,12 @@ enum { SOON_BYTES = 384 << 10 /* a thread's, in its L2 */, SOON_STEP = 2048 };
 
 static void plan_soon(pn_program *p, uint32_t op)
 {
-    if (!first_read(p, op)) return;
-    const pn_weight *w = NULL;
-    while (++op < p->n_ops && !(w = first_read(p, op))) {}
+    pn_product list[PN_MAX_PRODUCTS];
+    const pn_slot *in;
+    if (!products_at(p, op, &in, list)) return;
+    uint32_t n = 0;
+    while (n == 0 && ++op < p->n_ops) n = products_at(p, op, &in, list);
+    const pn_weight *w = n ? list[0].w : NULL;
     size_t bytes = w && w->first.packed ? w->packed_stride : 0;
     atomic_store_explicit(&p->soon, bytes ? w->first.packed : NULL, memory_order_relaxed);
     atomic_store_explicit(&p->soon_bytes, PN_MIN(bytes, (size_t)SOON_BYTES * p->limits.threads), memory_order_relaxed);
@@ -299,8 +302,8 @@ static uint32_t enter(pn_program *p, uint32_t op)
     const pn_description *d = p->d;
     switch (p->ops[op].kind) {
     case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP:
-        return enter_matrices(p, op);
-    case PN_OP_HEAD: return any_logits(p) ? enter_matrices(p, op) : 0;
+        return enter_products(p, op);
+    case PN_OP_HEAD: return any_logits(p) ? enter_products(p, op) : 0;
     case PN_OP_LOGITS: return any_logits(p) ? pn_enter_logits(p) : 0;
     case PN_OP_FINAL_NORM: return cut_columns(p, p->outputs, d->width);
     case PN_OP_ATTEND: return pn_enter_attend(p, op);

@@ -1,9 +1,8 @@
 #include "files/experts.h"
 
 #include <stdatomic.h>
-#include <sys/mman.h>
 
-enum { NONE = UINT32_MAX, TILE_BYTES = 256 << 10, HUGE_PAGE = 2 << 20 };
+enum { NONE = UINT32_MAX, TILE_BYTES = 256 << 10 };
 
 /* One matrix of every expert of a layer. */
 typedef struct part {
@@ -139,8 +138,7 @@ ponder_status pn_experts_least(uint64_t *bytes, const pn_checkpoint *c, const pn
 static ponder_status allocate(pn_experts *e, ponder_error *err)
 {
     const size_t bytes = (size_t)e->slots * e->slot_bytes, entries = (size_t)e->layers * e->experts;
-    const bool big = bytes >= 2 * (size_t)HUGE_PAGE;
-    e->memory = pn_alloc_aligned(e->a, bytes, big ? HUGE_PAGE : 64);
+    e->memory = pn_load_alloc(e->a, bytes);
     e->buffers = pn_alloc_aligned(e->a, e->threads * e->buffer_bytes, 64);
     e->slot_of = pn_zalloc_array(e->a, entries, sizeof *e->slot_of);
     e->held = pn_zalloc_array(e->a, e->slots, sizeof *e->held);
@@ -148,7 +146,6 @@ static ponder_status allocate(pn_experts *e, ponder_error *err)
     e->used = pn_zalloc_array(e->a, e->slots, sizeof *e->used);
     e->failed = pn_zalloc_array(e->a, e->slots, sizeof *e->failed);
     if (!e->memory || !e->buffers || !e->slot_of || !e->held || !e->fresh || !e->used || !e->failed) return pn_nomem(err, bytes);
-    if (big) madvise(e->memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     for (size_t i = 0; i < entries; i++) e->slot_of[i] = NONE;
     for (uint32_t i = 0; i < e->slots; i++) e->held[i] = NONE;
     return PONDER_OK;

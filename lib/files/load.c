@@ -219,6 +219,15 @@ ponder_status pn_load_vector(pn_loader *l, float **to, const pn_slice *s, float 
 
 /* ---- the whole ------------------------------------------------------------------------ */
 
+void *pn_load_alloc(const ponder_alloc *a, size_t bytes)
+{
+    const bool big = bytes >= 2 * (size_t)HUGE_PAGE;
+    void *p = pn_alloc_aligned(a, bytes, big ? HUGE_PAGE : 64);
+    /* Weights are streamed once a step: large pages spare most of the address translation. A hint only. */
+    if (p && big) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return p;
+}
+
 static ponder_status allocate(pn_loader *l, ponder_error *err)
 {
     pn_store *s = l->store;
@@ -229,11 +238,8 @@ static ponder_status allocate(pn_loader *l, ponder_error *err)
     s->vectors = pn_zalloc(s->a, vector_bytes);
     if (!s->vectors) return pn_nomem(err, vector_bytes);
     if (s->packed_bytes) {
-        bool big = s->packed_bytes >= 2 * (size_t)HUGE_PAGE;
-        s->packed = pn_alloc_aligned(s->a, s->packed_bytes, big ? HUGE_PAGE : 64);
+        s->packed = pn_load_alloc(s->a, s->packed_bytes);
         if (!s->packed) return pn_nomem(err, s->packed_bytes);
-        /* Weights are streamed once a step: large pages spare most of the address translation. A hint only. */
-        if (big) madvise(s->packed, s->packed_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     }
     l->rows_bytes = (l->rows_bytes + 63) / 64 * 64;
     l->rows = pn_alloc_aligned(s->a, l->rows_bytes * threads, 64);

@@ -41,6 +41,8 @@ typedef struct pn_treatment {
     size_t bytes;             /* of all, packed; 0 when not */
 } pn_treatment;
 
+/* Memory for packed weights, freed with pn_free: 64-aligned, in large pages where it is large. NULL: there is none. */
+void *pn_load_alloc(const ponder_alloc *a, size_t bytes);
 ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err);
 /* One panel from n_rows rows of the file. `room` (pn_load_room bytes, 16-aligned): for rows that are converted. */
 void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room, uint8_t *panel);

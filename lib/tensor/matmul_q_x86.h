@@ -31,27 +31,17 @@ INLINE pn_q_class class_of(int t)
     return t == PN_Q2_K ? PN_Q_2K : t == PN_Q3_K ? PN_Q_3K : t == PN_Q6_K ? PN_Q_HALF : has_m(t) ? PN_Q_MIN : PN_Q_PLAIN;
 }
 
+/* Lines of 64 bytes into L2; returns where to go on. */
+INLINE const uint8_t *fetch_lines(const uint8_t *from, uint32_t lines)
+{
+    for (uint32_t i = 0; i < lines; i++, from += 64) _mm_prefetch((const char *)from, _MM_HINT_T1);
+    return from;
+}
+
 /* Few columns leave little time a byte of weights: codes are fetched at this distance. Into L2: measured 15 % faster than into L1,
  * and two panels at once faster than one. */
 enum { FETCH_BYTES = 4096 };
-INLINE void fetch_ahead(int t, const uint8_t *codes)
-{
-    for (size_t i = 0; i < code_bytes_of(t); i += 64)
-        _mm_prefetch((const char *)codes + FETCH_BYTES + i, _MM_HINT_T1);
-}
-
-INLINE void fetch(const uint8_t *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)from + i, _MM_HINT_T0);
-}
-
-/* Lines of what comes after these panels, into L2; returns where to go on. */
-INLINE const uint8_t *fetch_lines(const uint8_t *ahead, uint32_t lines)
-{
-    for (uint32_t i = 0; i < lines; i++, ahead += 64) _mm_prefetch((const char *)ahead, _MM_HINT_T1);
-    return ahead;
-}
+INLINE void fetch_ahead(int t, const uint8_t *codes) { fetch_lines(codes + FETCH_BYTES, (uint32_t)code_bytes_of(t) / 64); }
 
 #define FOR_Q_TYPES(X) \
     X(PN_Q4_0) X(PN_Q4_1) X(PN_Q5_0) X(PN_Q5_1) X(PN_Q8_0) X(PN_Q2_K) \
