@@ -15,6 +15,7 @@ typedef struct part {
 struct pn_experts {
     const ponder_alloc *a;
     pn_checkpoint *file;      /* a reference */
+    pn_pack_fn *pack;
     uint32_t layers, experts, slots, threads;
     size_t slot_bytes, buffer_bytes;
     part (*part)[PN_EXPERT_PARTS]; /* [layers] */
@@ -157,6 +158,7 @@ static ponder_status make(pn_experts *e, const sizes *z, pn_checkpoint *c, const
     e->layers = d->layers;
     e->experts = d->experts;
     e->threads = threads_of(o);
+    e->pack = pn_load_packer(o);
     e->slot_bytes = z->slot;
     e->buffer_bytes = z->buffer;
     e->failure.size = sizeof e->failure;
@@ -338,7 +340,7 @@ void pn_experts_read(pn_experts *e, uint32_t layer, uint32_t expert, uint32_t ti
     count(&e->bytes, w.bytes);
     for (uint32_t i = w.panel0; i < w.panel1; i++) {
         const uint32_t row = (i - w.panel0) * PN_PANEL, n = PN_MIN(w.rows - row, (uint32_t)PN_PANEL);
-        pn_load_pack(&w.p->s, &w.p->t, buffer + row * w.p->s.row_stride, n, buffer + round64(w.bytes), to + i * w.p->t.panel_bytes);
+        pn_load_pack(e->pack, &w.p->s, &w.p->t, buffer + row * w.p->s.row_stride, n, buffer + round64(w.bytes), to + i * w.p->t.panel_bytes);
     }
 }
 

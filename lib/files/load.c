@@ -62,7 +62,8 @@ size_t pn_load_room(const pn_slice *s, const pn_treatment *t)
     return pn_row_bytes(t->type, s->cols, &row) ? (size_t)s->cols * sizeof(float) + PN_PANEL * row : 0;
 }
 
-void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room, uint8_t *panel)
+void pn_load_pack(pn_pack_fn *pack, const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room,
+                  uint8_t *panel)
 {
     size_t stride = (size_t)s->row_stride;
     if (t->convert) {
@@ -77,7 +78,7 @@ void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows,
         rows = converted;
         stride = bytes;
     }
-    pn_pack_panel(t->type, rows, stride, n_rows, (size_t)s->cols, panel);
+    pack(t->type, rows, stride, n_rows, (size_t)s->cols, panel);
 }
 
 static ponder_status pack_one(packing *k, uint32_t panel, uint8_t *buffer)
@@ -88,7 +89,7 @@ static ponder_status pack_one(packing *k, uint32_t panel, uint8_t *buffer)
     ponder_status st = PONDER_OK;
     const uint8_t *rows = fetch_rows(k, at, (size_t)(n_rows * s->row_stride), buffer, &st);
     if (st != PONDER_OK) return st;
-    pn_load_pack(s, &k->t, rows, n_rows, buffer + PN_PANEL * s->row_stride, k->to + panel * k->t.panel_bytes);
+    pn_load_pack(pn_load_packer(k->l->o), s, &k->t, rows, n_rows, buffer + PN_PANEL * s->row_stride, k->to + panel * k->t.panel_bytes);
     return PONDER_OK;
 }
 

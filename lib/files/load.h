@@ -12,6 +12,7 @@ typedef struct pn_load_options {
     uint64_t expert_bytes;    /* most memory for a mixture's experts (experts.h); 0: any */
     uint32_t threads;         /* that will read experts; 0: the team's */
     pn_team *team;            /* may be NULL */
+    pn_pack_fn *pack;         /* of pn_kernels; NULL: the reference */
     int32_t (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
 } pn_load_options;
@@ -45,7 +46,9 @@ typedef struct pn_treatment {
 void *pn_load_alloc(const ponder_alloc *a, size_t bytes);
 ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err);
 /* One panel from n_rows rows of the file. `room` (pn_load_room bytes, 16-aligned): for rows that are converted. */
-void pn_load_pack(const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room, uint8_t *panel);
+void pn_load_pack(pn_pack_fn *pack, const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room,
+                  uint8_t *panel);
+static inline pn_pack_fn *pn_load_packer(const pn_load_options *o) { return o->pack ? o->pack : pn_pack_panel; }
 size_t pn_load_room(const pn_slice *s, const pn_treatment *t);
 
 /* One walk. A walk's function calls pn_load_* for each weight, in the same order every time; where the weights go is written

@@ -414,10 +414,13 @@ static ponder_status load(pn_core *core, pn_checkpoint *ck, const ponder_config 
                           ponder_error *err)
 {
     pn_load_options lo;
+    pn_kernels k;
     extras x;
+    pn_kernels_init(&k, pn_cpu_flags() & o->cpu);
     ponder_status st = load_options(c, &lo, err);
     if (st == PONDER_OK) st = pn_team_new(team, o->threads, o->runner, core->meter.inner.alloc ? &core->meter.inner : NULL, err);
     if (st == PONDER_OK) st = read_measured(&x, core, ck, c, err);
+    lo.pack = k.pack;
     if (st == PONDER_OK) lo.team = *team;
     if (st == PONDER_OK && core->meter.cap) st = describe_and_fit(&lo, ck, c, o, &x, &core->meter.alloc, err);
     if (st != PONDER_OK) {

@@ -51,12 +51,14 @@ void pn_kernels_init(pn_kernels *k, uint32_t cpu)
     pn_kernels_float_c(k); /* the meaning; stays */
     k->matmul = matmul_c;
     k->acts_put = acts_put_c;
+    k->pack = pn_pack_panel;
 #if defined(__x86_64__)
     if (!(cpu & PN_CPU_AVX2)) return;
     k->cpu = PN_CPU_AVX2;
     pn_kernels_float_avx2(k);
     k->matmul = matmul_avx2;
     k->acts_put = acts_put_avx2;
+    k->pack = pn_pack_panel_avx2;
     if (!(cpu & PN_CPU_AVX512)) return;
     k->cpu |= PN_CPU_AVX512;
     pn_kernels_float_avx512(k);

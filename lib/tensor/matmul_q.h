@@ -59,6 +59,8 @@ void pn_q_scales_of(pn_type t, const uint8_t sub[2], pn_q_scales *out);
 /* The codes of a packed 32-block as [8][16][4] bytes. */
 void pn_q_codes(const pn_q_layout *l, const uint8_t *packed, uint8_t out[512]);
 
+pn_pack_fn pn_pack_panel_avx2;
+
 /* ---- products ------------------------------------------------------------------ */
 /* One or two panels over n_blocks 32-blocks, starting at block b0 of the activations, n_cols (1..64) columns.
  * acc[c * 32 + panel * 16 + row] continues. */

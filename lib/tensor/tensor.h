@@ -46,8 +46,9 @@ uint32_t pn_cpu_flags(void); /* what this machine has */
  * the reduction over K is one chain a lane. Rows past the end are packed as zeros. */
 enum { PN_PANEL = 16 };
 size_t pn_panel_bytes(pn_type t, size_t k);  /* bytes of one packed panel over K values; a multiple of 64 */
-/* rows: n_rows (1..16) rows of the file's layout, row_stride bytes apart. */
-void pn_pack_panel(pn_type t, const void *rows, size_t row_stride, uint32_t n_rows, size_t k, void *panel);
+/* rows: n_rows (1..16) rows of the file's layout, row_stride bytes apart; panel: 64-aligned. */
+typedef void pn_pack_fn(pn_type t, const void *rows, size_t row_stride, uint32_t n_rows, size_t k, void *panel);
+pn_pack_fn pn_pack_panel;                    /* the reference; pn_kernels has the fastest */
 /* One row of a packed panel back to floats, exactly as pn_dequantize_row gives it. */
 void pn_unpack_row(pn_type t, const void *panel, uint32_t row_in_panel, size_t k, float *dst);
 
@@ -112,6 +113,7 @@ typedef struct pn_kernels {
     /* y[col * y_stride + row] for rows of panels [panel0, panel1) (never past m->rows) and columns [col0, col1). */
     void (*matmul)(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0, uint32_t col1,
                    float *y, size_t y_stride, void *scratch);
+    pn_pack_fn *pack;
     /* One column of floats into column `col` of a: copied (float form) or quantised. */
     void (*acts_put)(pn_acts *a, uint32_t col, const float *x);
     void (*norm)(pn_norm_kind kind, float *y, const float *x, const float *w, size_t n, float eps); /* y may be x */

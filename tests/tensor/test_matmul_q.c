@@ -293,11 +293,16 @@ static void bench_type(pn_type t, size_t mb)
         }
         printf("\n");
     }
-    double t0 = cpu_now();
-    for (uint32_t i = 0; i < 32; i++)
-        pn_pack_panel(t, p.rows + i * 16 * row, row, 16, k, p.panels);
-    double s = cpu_now() - t0;
-    printf("  pack %.2f GB/s of file\n", 32e-9 * 16 * (double)row / s);
+    const uint32_t cpu[] = {0, pn_cpu_flags()};
+    for (size_t i = 0; i < PN_COUNT(cpu); i++) {
+        pn_kernels kernels;
+        pn_kernels_init(&kernels, cpu[i]);
+        double t0 = cpu_now();
+        for (uint32_t j = 0; j < 32; j++)
+            kernels.pack(t, p.rows + j * 16 * row, row, 16, k, p.panels);
+        double s = cpu_now() - t0;
+        printf("  pack %.2f GB/s of file%s\n", 32e-9 * 16 * (double)row / s, i ? "" : " (c)");
+    }
     free(y);
     problem_free(&p);
 }
