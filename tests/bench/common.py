@@ -55,9 +55,13 @@ def peer_version(options):
 
 
 def processor():
+    """A host may hide the model's name, so its vectors are named too."""
     with open("/proc/cpuinfo") as f:
-        names = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else "an unknown processor"
+        text = f.read()
+    names = re.findall(r"^model name\s*: (.*)", text, re.MULTILINE)
+    flags = set(" ".join(re.findall(r"^flags\s*: (.*)", text, re.MULTILINE)[:1]).split())
+    vectors = [name for flag, name in {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "BF16"}.items() if flag in flags]
+    return f"{len(names)} x {names[0]} ({', '.join(vectors) or 'no vectors known'})" if names else "an unknown processor"
 
 
 def progress(text):

@@ -1,8 +1,7 @@
 /* Time of one decoded token against the context, for each key-value store: what a curve is drawn from. The pages are filled with random
  * keys and values instead of a prompt's, so that 32,768 positions cost no minutes of prefill; a model's own limit does not count.
- * One thread, best of the rounds. Prints one JSON object a line.
- *   gcc -O3 -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/contexts.c build/gcc/lib/libponder-core.a -o contexts -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
- *   ./contexts MODEL [contexts,.. = 256,1024,4096,16384,32768] [stores,.. = f16,q8_0,q4] [rounds = 5] */
+ * One thread, best of the rounds. Prints one JSON object a line; of attention also the part that sliding layers take.
+ *   build/gcc/tests/decoder/bench-contexts MODEL [contexts,.. = 256,1024,4096,16384,32768] [stores,.. = f16,q8_0,q4] [rounds = 5] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,23 +83,27 @@ static void empty(rig *r)
     }
 }
 
-static double one_token(rig *r, uint32_t context, double *attention)
+typedef struct times {
+    double token, attention[PN_GROUPS];
+} times;
+
+static times one_token(rig *r, uint32_t context)
 {
     const int32_t id = 5;
     pn_run run = {.ids = &id, .pos = context, .n = 1, .n_out = 1, .logits = r->logits};
     for (int g = 0; g < PN_GROUPS; g++) run.pages[g] = r->pages[g];
-    const double start = now();
-    *attention = 0;
+    times took = {.token = now()};
     pn_program_begin(r->p, &run, 1);
     pn_work w = pn_program_work(r->p);
     for (uint32_t op = 0; op < w.n_ops; op = w.next(w.self, op)) {
-        const uint16_t kind = r->p->ops[op].kind;
+        const pn_op o = r->p->ops[op];
         const double t0 = now();
         const uint32_t tiles = w.enter(w.self, op);
         for (uint32_t t = 0; t < tiles; t++) w.tile(w.self, op, t, 0);
-        if (kind == PN_OP_ATTEND || kind == PN_OP_JOIN) *attention += now() - t0;
+        if (o.kind == PN_OP_ATTEND || o.kind == PN_OP_JOIN) took.attention[r->n->layers[o.layer].group] += now() - t0;
     }
-    return now() - start;
+    took.token = now() - took.token;
+    return took;
 }
 
 static bool listed(const char *list, const char *name)
@@ -131,18 +134,18 @@ int main(int argc, char **argv)
         if (pn_program_new(&r.p, n, &r.k, &r.kv, &(pn_limits){64, 1, 1, 1}, NULL, &err) != PONDER_OK) fail(err.text);
         for (const char *at = contexts; *at; at += strcspn(at, ","), at += *at == ',') {
             const uint32_t context = (uint32_t)PN_MAX(atoi(at), 1);
-            double best = 1e9, attention = 0, part;
+            times best = {.token = 1e9};
             fill(&r, context);
             for (int i = 0; i < rounds; i++) {
-                const double took = one_token(&r, context, &part);
-                if (took < best) {
-                    best = took;
-                    attention = part;
-                }
+                const times took = one_token(&r, context);
+                if (took.token < best.token) best = took;
             }
             empty(&r);
-            printf("{\"model\":\"%s\",\"store\":\"%s\",\"context\":%u,\"ms\":%.3f,\"attention_ms\":%.3f,\"kv_bytes_token\":%zu,\"kv_bytes_window\":%zu}\n",
-                   strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1], stores[s].name, context, 1e3 * best, 1e3 * attention,
+            printf("{\"model\":\"%s\",\"store\":\"%s\",\"context\":%u,\"ms\":%.3f,\"attention_ms\":%.3f,\"sliding_ms\":%.3f,"
+                   "\"sliding_layers\":%u,\"layers\":%u,\"kv_bytes_token\":%zu,\"kv_bytes_window\":%zu}\n",
+                   strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1], stores[s].name, context, 1e3 * best.token,
+                   1e3 * (best.attention[PN_FULL] + best.attention[PN_SLIDING]), 1e3 * best.attention[PN_SLIDING],
+                   n->group_layers[PN_SLIDING], n->d.layers,
                    r.kv.page_bytes[PN_FULL] / PN_KEYS, r.kv.page_bytes[PN_SLIDING] / PN_KEYS * PN_MIN(context, n->d.window));
             fflush(stdout);
         }

@@ -2,7 +2,8 @@
 """Tables of what suite.py measured, as markdown, with the aims and marks.
 
   tests/bench/report.py results.json                               on standard output
-  tests/bench/report.py results.json --into doc/performance.md     between the lines <!-- suite --> and <!-- /suite --> of a file
+  tests/bench/report.py results.json --into doc/performance.md --part avx2
+                    between the lines <!-- avx2 --> and <!-- /avx2 --> of a file, which may have a part for each kind of machine
 """
 import argparse
 import json
@@ -172,10 +173,12 @@ def whole(results):
     return "\n".join(text) + "\n"
 
 
-def put_between(path, text):
+def put_between(path, part, text):
     with open(path) as f:
         old = f.read()
-    new = re.sub(r"(<!-- suite -->\n).*(<!-- /suite -->)", lambda m: m.group(1) + text + m.group(2), old, flags=re.DOTALL)
+    new, n = re.subn(rf"(<!-- {part} -->\n).*(<!-- /{part} -->)", lambda m: m.group(1) + text + m.group(2), old, flags=re.DOTALL)
+    if n != 1:
+        raise SystemExit(f"report.py: {path} has no part {part}")
     with open(path, "w") as f:
         f.write(new)
 
@@ -184,11 +187,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", metavar="results.json")
     parser.add_argument("--into", metavar="FILE")
+    parser.add_argument("--part", default="suite")
     options = parser.parse_args()
     with open(options.results) as f:
         text = whole(json.load(f))
     if options.into:
-        put_between(options.into, text)
+        put_between(options.into, options.part, text)
     else:
         print(text, end="")
 
