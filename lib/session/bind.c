@@ -65,7 +65,7 @@ static ponder_status call_grammar(ponder_session *s, pn_grammar **out)
     if (!t) return pn_nomem(&s->err, n * sizeof *t);
     for (size_t i = 0; i < n; i++) t[i] = (pn_tool_schema){pn_tools_name(s->tools, i), pn_tools_parameters(s->tools, i)};
     ponder_status st;
-    if (pn_parser_kind_of(s->template) == PN_PARSER_MUSE) {
+    if (pn_session_is_muse(s)) {
         st = pn_grammar_call_muse(out, t, n, 0, s->a, &s->err);
     } else {
         const pn_piece pieces[] = {{.kind = PN_PIECE_LITERAL, .text = pn_str_of("\n")}, {.kind = PN_PIECE_CALL_JSON, .tools = t, .n_tools = n},
@@ -116,7 +116,7 @@ ponder_status pn_session_prepare_binding(ponder_session *s)
     if (!s->mask && !(s->mask = pn_zalloc_array(s->a, words, sizeof *s->mask))) return pn_nomem(&s->err, words * sizeof *s->mask);
     if (s->grammar && !s->answer) st = matcher_of(s, s->grammar, &s->answer);
     if (st == PONDER_OK && calls && !s->call) st = matcher_from(s, call_grammar, &s->call);
-    bool headers = s->grammar && s->parser && pn_parser_kind_of(s->template) == PN_PARSER_MUSE;
+    bool headers = s->grammar && s->parser && pn_session_is_muse(s);
     if (st == PONDER_OK && headers && !s->header) st = matcher_from(s, header_grammar, &s->header);
     /* A turn that goes on in the middle of a bound text: what is written already counts. */
     s->active = NULL;

@@ -219,7 +219,7 @@ static void write_budget(const ponder_session *s, pn_dialect at, pn_buf *b)
         if (!t->t.over) integer(b, "thinking_token_budget", cap);
         return;
     }
-    const bool muse = pn_parser_kind_of(s->template) == PN_PARSER_MUSE;
+    const bool muse = pn_session_is_muse(s);
     integer(b, "reasoning_budget_tokens", PN_MIN(cap, (int64_t)INT32_MAX));
     if (!muse && !*t->open) return;
     write_tag(b, "reasoning_budget_start_tag", muse ? " to=self<|message|>" : t->open, false);

@@ -312,7 +312,7 @@ static ponder_status put_text(ponder_session *s, pn_str text)
     pn_distant *d = s->distant;
     static const char header[] = " to=";
     const bool first = d->answer.n == 0 && d->output_tokens == d->before_output;
-    const bool muse = pn_parser_kind_of(s->template) == PN_PARSER_MUSE;
+    const bool muse = pn_session_is_muse(s);
     if (muse && first && memcmp(text.p, header, PN_MIN(text.n, sizeof header - 1)) != 0 && text.p[0] != '<') {
         pn_session_forget_parser(s);
         const pn_parse_options o = {.kind = PN_PARSER_PLAIN, .tools = s->tools, .calls = s->calls};

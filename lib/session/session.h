@@ -212,7 +212,7 @@ typedef struct pn_stamp { uint64_t wall, inside; } pn_stamp;
 
 enum { PN_CLOCK_CALL = 0, PN_CLOCK_WALL, PN_CLOCK_INSIDE };
 
-/* The budget of a session's thoughts, and its state. thinking.c */
+/* The budget of a session's thoughts, and its state. thought_settings.c, thinking.c */
 typedef struct pn_thinking {
     /* settings */
     pn_think_limits limits;
@@ -321,6 +321,8 @@ struct ponder_session {
     uint64_t prompt_tokens, reused_tokens, output_tokens, thought_tokens, thought_before, calls_before, messages, drafted_before, accepted_before, began_us, first_us, ended_us;
 };
 
+static inline bool pn_session_is_muse(const ponder_session *s) { return pn_parser_kind_of(s->template) == PN_PARSER_MUSE; }
+
 ponder_status pn_session_new(ponder_session **out, ponder_model *m, const ponder_config *c, ponder_error *err);
 ponder_status pn_session_fork(ponder_session **out, ponder_session *s, const ponder_config *c);
 /* The same with room for `tokens` whatever the config says; 0: as it says. */
@@ -425,10 +427,13 @@ void pn_session_finish(ponder_session *s, int32_t end); /* the turn ends here: w
 int32_t pn_event_kind(pn_parse_kind kind); /* PONDER_EVENT_*, 0: none of the host's business */
 void pn_session_forget_parser(ponder_session *s);
 
-/* thinking.c */
+/* thought_settings.c */
 ponder_status pn_session_set_thinking(ponder_session *s, const ponder_config *c);
 ponder_status pn_session_copy_thinking(ponder_session *to, const ponder_session *from);
 void pn_session_forget_thinking(ponder_session *s);
+int32_t pn_session_special(const ponder_session *s, const char *name); /* the id of a special token of that text; -1: there is none */
+
+/* thinking.c */
 bool pn_session_renders_no_thought(const ponder_session *s); /* the prompt itself is to say so, where it can */
 /* The clock of PONDER_P_CLOCK "inside" runs between these; they nest. Whoever drives sessions inside one call enters each of
  * them. wall: what "" means in this call. */
