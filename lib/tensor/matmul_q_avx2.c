@@ -99,37 +99,45 @@ INLINE void load_block(const int t, const uint8_t *codes, const uint8_t *scales,
     load_sub(t, sub + 8 * h, d, m, o);
 }
 
-/* What a column brings besides its bytes and scales, of each half: the start of the integer sum (3K: of its 16-bit sums
- * of pairs), and for the minima the float sum (MIN: f[0] of both). */
-typedef struct extra {
-    int32_t start[2];
-    float f[2];
-} extra;
-
 INLINE int offset_of(int t) { return t == PN_Q4_0 ? 8 : t == PN_Q5_0 ? 16 : t == PN_Q6_K ? 32 : t == PN_Q3_K ? 4 : 0; }
 INLINE bool has_offset(int t) { return offset_of(t) && t != PN_Q3_K; }
 
-INLINE extra prepare(const int t, const float *d, const int32_t *s)
+/* What the columns bring besides their bytes and scales, two of each, as their scales lie: the start of a half's integer sum (3K: of
+ * its 16-bit sums of pairs), or for the minima its float sum (MIN: of both halves in the first). */
+typedef struct extra {
+    int32_t start[2 * PN_Q_COLS];
+    float f[2 * PN_Q_COLS];
+} extra;
+
+INLINE void prepare(const int t, const bool one, uint32_t n, const float *d, const int32_t *s, extra *e)
 {
-    const int offset = offset_of(t);
-    extra e = {.start = {-offset * s[0], -offset * s[1]}};
-    if (t == PN_Q3_K) { /* the other pair's sum starts at 0 */
-        e.start[0] &= 0xffff;
-        e.start[1] &= 0xffff;
+    uint32_t i = 0;
+    for (; !one && i + 8 <= 2 * n; i += 8) {
+        const __m256i v = _mm256_loadu_si256((const void *)(s + i));
+        if (has_m(t)) {
+            __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_loadu_ps(d + i));
+            if (class_of(t) == PN_Q_MIN) f = _mm256_add_ps(f, _mm256_permute_ps(f, 0xb1));
+            _mm256_storeu_ps(e->f + i, f);
+        } else if (offset_of(t)) {
+            __m256i start = _mm256_mullo_epi32(v, _mm256_set1_epi32(-offset_of(t)));
+            if (t == PN_Q3_K) start = _mm256_and_si256(start, _mm256_set1_epi32(0xffff)); /* the other pair's sum starts at 0 */
+            _mm256_storeu_si256((void *)(e->start + i), start);
+        }
     }
-    if (has_m(t)) {
-        e.f[0] = (float)s[0] * d[0];
-        e.f[1] = (float)s[1] * d[1];
-        if (class_of(t) == PN_Q_MIN)
-            e.f[0] += e.f[1];
+    for (; i < 2 * n; i += 2) {
+        for (uint32_t h = i; h < i + 2; h++) {
+            if (has_m(t)) e->f[h] = (float)s[h] * d[h];
+            else if (offset_of(t)) e->start[h] = t == PN_Q3_K ? (-4 * s[h]) & 0xffff : -offset_of(t) * s[h];
+        }
+        if (class_of(t) == PN_Q_MIN) e->f[i] += e->f[i + 1];
     }
-    return e;
 }
 
 /* ---- C columns by a panel's 16 rows -------------------------------------------------------------
- * Both halves of the panel share a column's bytes, and up to 3 columns share the codes: then a step is bound by its
- * arithmetic, not by its loads. 2C sums, column by column, rows 0..7 then 8..15. */
-enum { MOST_SUMS = 6 };
+ * Both halves of the panel share a column's bytes, and up to 4 columns (signed types 3: registers) share the codes: then a step is
+ * bound by its arithmetic, not by its loads. 2C sums, column by column, rows 0..7 then 8..15. What is done to the sums is done to
+ * all of them before the next thing is: the processor sees too few instructions ahead to find the others otherwise. */
+enum { MOST_SUMS = 8 };
 #define UNROLL _Pragma("GCC unroll 8")
 
 /* Compilers make trees of integer sums, which want more registers than there are. */
@@ -138,6 +146,9 @@ INLINE __m256i chained(__m256i v)
     __asm__("" : "+x"(v));
     return v;
 }
+
+/* And they load again what several columns share. */
+INLINE __m256i shared(const int C, __m256i v) { return C > 1 ? chained(v) : v; }
 
 /* They also spread a block over registers that it does not fit, and copy it back. */
 INLINE const block *in_memory(const block *o)
@@ -150,12 +161,13 @@ INLINE const block *in_memory(const block *o)
 INLINE void pairs(const int t, const int C, const block o[2], const int8_t *q, int g, int n, __m256i sum[MOST_SUMS])
 {
     UNROLL for (int i = g; i < g + n; i++) {
+        const __m256i w[2] = {shared(C, o[0].w[i]), shared(C, o[1].w[i])};
         UNROLL for (int c = 0; c < C; c++) {
             int32_t v;
             memcpy(&v, q + 32 * c + 4 * i, 4);
-            const __m256i x = _mm256_set1_epi32(v);
+            const __m256i x = shared(C, _mm256_set1_epi32(v));
             UNROLL for (int h = 0; h < 2; h++) {
-                const __m256i y = _mm256_maddubs_epi16(o[h].w[i], is_signed(t) ? _mm256_sign_epi8(x, o[h].sign[i]) : x);
+                const __m256i y = _mm256_maddubs_epi16(w[h], is_signed(t) ? _mm256_sign_epi8(x, o[h].sign[i]) : x);
                 sum[2 * c + h] = i == g ? y : chained(_mm256_add_epi16(sum[2 * c + h], y));
             }
         }
@@ -163,7 +175,7 @@ INLINE void pairs(const int t, const int C, const block o[2], const int8_t *q, i
 }
 
 /* A half's exact sums; 2K and 3K: scaled. 16 bits hold 3K's 7112 less 4 * 16 * 127. */
-INLINE void half_sums(const int t, const int C, const block o[2], const int8_t *q, int half, const extra *e, __m256i sum[MOST_SUMS])
+INLINE void half_sums(const int t, const int C, const block o[2], const int8_t *q, int half, const int32_t *start, __m256i sum[MOST_SUMS])
 {
     const int step = is_signed(t) ? 1 : t == PN_Q6_K ? 2 : 4;
     const __m256i ones = _mm256_set1_epi16(1);
@@ -171,36 +183,37 @@ INLINE void half_sums(const int t, const int C, const block o[2], const int8_t *
         __m256i p[MOST_SUMS];
         pairs(t, C, o, q, 4 * half + i, step, p);
         UNROLL for (int s = 0; s < 2 * C; s++) {
-            if (t == PN_Q3_K) p[s] = _mm256_add_epi16(p[s], _mm256_set1_epi32(e[s / 2].start[half]));
+            if (t == PN_Q3_K) p[s] = _mm256_add_epi16(p[s], _mm256_set1_epi32(start[s / 2 * 2 + half]));
             const __m256i y = _mm256_madd_epi16(p[s], t == PN_Q2_K || t == PN_Q3_K ? o[s % 2].sc[half] : ones);
             if (i) sum[s] = chained(_mm256_add_epi32(sum[s], y));
-            else sum[s] = has_offset(t) ? _mm256_add_epi32(y, _mm256_set1_epi32(e[s / 2].start[half])) : y;
+            else sum[s] = has_offset(t) ? _mm256_add_epi32(y, _mm256_set1_epi32(start[s / 2 * 2 + half])) : y;
         }
     }
 }
 
 /* The columns' outputs after this 32-block (matmul_q.h). */
-INLINE void step_columns(const int t, const int C, const block o[2], const int8_t *q, const float *d, const extra *e, float *acc)
+INLINE void step_columns(const int t, const int C, const block o[2], const int8_t *q, const float *d, const int32_t *start, const float *f, float *acc)
 {
     __m256i sum[MOST_SUMS];
     __m256 u[MOST_SUMS];
-    half_sums(t, C, o, q, 0, e, sum);
+    half_sums(t, C, o, q, 0, start, sum);
     UNROLL for (int s = 0; s < 2 * C; s++) u[s] = times(_mm256_set1_ps(d[s / 2 * 2]), sum[s]);
-    half_sums(t, C, o, q, 1, e, sum);
+    half_sums(t, C, o, q, 1, start, sum);
     UNROLL for (int s = 0; s < 2 * C; s++) {
-        const block *b = &o[s % 2];
         const __m256 d1 = _mm256_set1_ps(d[s / 2 * 2 + 1]);
         float *at = acc + 32 * (s / 2) + 8 * (s % 2);
-        __m256 y = _mm256_load_ps(at);
-        if (t == PN_Q6_K) {
-            y = _mm256_fmadd_ps(times(d1, sum[s]), b->b, _mm256_fmadd_ps(u[s], b->a, y));
-        } else {
-            y = _mm256_fmadd_ps(_mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[s]), d1, u[s]), b->a, y);
-            if (has_m(t)) y = _mm256_fmadd_ps(b->b, _mm256_set1_ps(e[s / 2].f[0]), y);
-            if (t == PN_Q2_K) y = _mm256_fmadd_ps(b->c, _mm256_set1_ps(e[s / 2].f[1]), y);
-        }
-        _mm256_store_ps(at, y);
+        if (t == PN_Q6_K)
+            _mm256_store_ps(at, _mm256_fmadd_ps(times(d1, sum[s]), o[s % 2].b, _mm256_fmadd_ps(u[s], o[s % 2].a, _mm256_load_ps(at))));
+        else
+            u[s] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[s]), d1, u[s]);
     }
+    if (t == PN_Q6_K) return;
+    UNROLL for (int s = 0; s < 2 * C; s++) u[s] = _mm256_fmadd_ps(u[s], o[s % 2].a, _mm256_load_ps(acc + 32 * (s / 2) + 8 * (s % 2)));
+    if (has_m(t))
+        UNROLL for (int s = 0; s < 2 * C; s++) u[s] = _mm256_fmadd_ps(o[s % 2].b, _mm256_set1_ps(f[s / 2 * 2]), u[s]);
+    if (t == PN_Q2_K)
+        UNROLL for (int s = 0; s < 2 * C; s++) u[s] = _mm256_fmadd_ps(o[s % 2].c, _mm256_set1_ps(f[s / 2 * 2 + 1]), u[s]);
+    UNROLL for (int s = 0; s < 2 * C; s++) _mm256_store_ps(acc + 32 * (s / 2) + 8 * (s % 2), u[s]);
 }
 
 INLINE void block_columns(const int t, const bool one, const block o[2], const pn_q_tile *k, size_t at, const extra *e, float *acc)
@@ -210,11 +223,12 @@ INLINE void block_columns(const int t, const bool one, const block o[2], const p
     const uint32_t n = k->n_cols;
     uint32_t c = 0;
     if (one) {
-        step_columns(t, 1, o, q, d, e, acc);
+        step_columns(t, 1, o, q, d, e->start, e->f, acc);
         return;
     }
     o = in_memory(o);
-#define STEP(C) step_columns(t, C, o, q + 32 * c, d + 2 * c, e + c, acc + 32 * c)
+#define STEP(C) step_columns(t, C, o, q + 32 * c, d + 2 * c, e->start + 2 * c, e->f + 2 * c, acc + 32 * c)
+    for (; !is_signed(t) && (n - c == 4 || n - c > 6); c += 4) STEP(4);
     for (; n - c == 3 || n - c > 4; c += 3) STEP(3);
     for (; n - c >= 2; c += 2) STEP(2);
     if (c < n) STEP(1);
@@ -225,24 +239,26 @@ INLINE void columns(const int t, const bool one, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};
     const uint8_t *ahead = k->ahead;
-    extra e[PN_Q_COLS];
+    extra e;
     block o[2];
     for (size_t b = 0; b < k->n_blocks; b += (size_t)per_of(t)) {
+        const distance far = ahead_of(t, k, b);
         for (int j = 0; j < per_of(t); j++) {
             size_t at = (k->b0 + b + (size_t)j) * k->x->cap + k->col0;
-            for (uint32_t c = 0; c < (one ? 1 : k->n_cols); c++)
-                e[c] = prepare(t, k->x->d + 2 * (at + c), k->x->s + 2 * (at + c));
+            prepare(t, one, one ? 1 : k->n_cols, k->x->d + 2 * at, k->x->s + 2 * at, &e);
             ahead = fetch_lines(ahead, k->ahead_lines);
             for (uint32_t p = 0; p < k->n_panels; p++) {
-                if (k->stream) fetch_ahead(t, codes[p]);
+                if (k->stream) fetch(codes[p] + far.codes, code_bytes_of(t));
                 load_block(t, codes[p], scales[p], j, 0, &o[0]);
                 load_block(t, codes[p], scales[p], j, 1, &o[1]);
-                block_columns(t, one, o, k, at, e, k->acc + 16 * p);
+                block_columns(t, one, o, k, at, &e, k->acc + 16 * p);
                 codes[p] += code_bytes_of(t);
             }
         }
-        for (uint32_t p = 0; p < k->n_panels; p++)
+        for (uint32_t p = 0; p < k->n_panels; p++) {
+            if (k->stream) fetch(scales[p] + far.scales, scale_bytes_of(t));
             scales[p] += scale_bytes_of(t);
+        }
     }
 }
 

@@ -198,31 +198,6 @@ INLINE void block_columns(const int t, const int np, const block *o, const pn_q_
     }
 }
 
-/* What is fetched while one column goes through: the blocks that come a distance after the current one, their scales too (a stream of
- * its own, whose misses cost as much), and where the panels end, the next two's. So memory is read without a pause. */
-typedef struct distance {
-    ptrdiff_t codes, scales;  /* from the current place to what is fetched */
-} distance;
-
-/* Into L1, unlike what several columns fetch: one column uses it at once. */
-INLINE void fetch(const uint8_t *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)from + i, _MM_HINT_T0);
-}
-
-INLINE distance ahead_of(const int t, const pn_q_tile *k, size_t b)
-{
-    const size_t blocks = FETCH_BYTES / code_bytes_of(t) / (size_t)per_of(t) * (size_t)per_of(t);
-    distance a = {(ptrdiff_t)(blocks * code_bytes_of(t)), (ptrdiff_t)(blocks / (size_t)per_of(t) * scale_bytes_of(t))};
-    if (b + blocks >= k->n_blocks && k->n_panels == 2) {
-        const ptrdiff_t next = 2 * (k->codes[1] - k->codes[0]);
-        a.codes += next - (ptrdiff_t)(k->n_blocks * code_bytes_of(t));
-        a.scales += next - (ptrdiff_t)(k->n_blocks / (size_t)per_of(t) * scale_bytes_of(t));
-    }
-    return a;
-}
-
 INLINE void one_column(const int t, const int np, const pn_q_tile *k)
 {
     const uint8_t *codes[2] = {k->codes[0], k->codes[1]}, *scales[2] = {k->scales[0], k->scales[1]};

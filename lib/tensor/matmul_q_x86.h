@@ -43,6 +43,31 @@ INLINE const uint8_t *fetch_lines(const uint8_t *from, uint32_t lines)
 enum { FETCH_BYTES = 4096 };
 INLINE void fetch_ahead(int t, const uint8_t *codes) { fetch_lines(codes + FETCH_BYTES, (uint32_t)code_bytes_of(t) / 64); }
 
+/* What is fetched as the panels are read: the blocks that come a distance after the current one, their scales too (a stream of its own,
+ * whose misses cost as much), and where the panels end, the next two's. So memory is read without a pause. */
+typedef struct distance {
+    ptrdiff_t codes, scales;  /* from the current place to what is fetched */
+} distance;
+
+/* Into L1, unlike the above: it is used at once. */
+INLINE void fetch(const uint8_t *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)from + i, _MM_HINT_T0);
+}
+
+INLINE distance ahead_of(const int t, const pn_q_tile *k, size_t b)
+{
+    const size_t blocks = FETCH_BYTES / code_bytes_of(t) / (size_t)per_of(t) * (size_t)per_of(t);
+    distance a = {(ptrdiff_t)(blocks * code_bytes_of(t)), (ptrdiff_t)(blocks / (size_t)per_of(t) * scale_bytes_of(t))};
+    if (b + blocks >= k->n_blocks && k->n_panels == 2) {
+        const ptrdiff_t next = 2 * (k->codes[1] - k->codes[0]);
+        a.codes += next - (ptrdiff_t)(k->n_blocks * code_bytes_of(t));
+        a.scales += next - (ptrdiff_t)(k->n_blocks / (size_t)per_of(t) * scale_bytes_of(t));
+    }
+    return a;
+}
+
 #define FOR_Q_TYPES(X) \
     X(PN_Q4_0) X(PN_Q4_1) X(PN_Q5_0) X(PN_Q5_1) X(PN_Q8_0) X(PN_Q2_K) \
     X(PN_Q3_K) X(PN_Q4_K) X(PN_Q5_K) X(PN_Q6_K) X(PN_IQ4_NL) X(PN_IQ4_XS)
