@@ -4,33 +4,11 @@
  *
  * SmolLM2 and its like mark no thoughts: the host's markers hold one open for the whole run. Sessions with budgets that never bind write the
  * same text as one without, in turns of a few tokens, one thread; so a token's processor time can be compared pairwise. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
+#include "bench.h"
 #include "session/session.h"
 
 enum { TURN = 4, WAYS = 5, MOST = 1 << 14, TEXT = 1 << 16 };
-
-static void must(ponder_status st, const char *what)
-{
-    if (st >= PONDER_OK) return;
-    fprintf(stderr, "%s: %s\n", what, ponder_status_name(st));
-    exit(1);
-}
-
-static double cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static void set(ponder_config *c, ponder_param id, int64_t v) { must(ponder_config_set_i64(c, id, v), "a parameter"); }
 
@@ -87,14 +65,14 @@ typedef struct text {
 static double take(ponder_session *s, uint32_t tokens, text *to)
 {
     const uint64_t aim = s->output_tokens + tokens;
-    const double from = cpu_us();
+    const double from = 1e6 * thread_seconds();
     while (s->output_tokens < aim) {
         ponder_event event = {.size = sizeof event};
         must(ponder_session_step(s, UINT64_MAX, &event), "step");
         if (event.kind == PONDER_EVENT_DONE) exit(1);
         for (size_t i = 0; i < event.text_bytes && to->n < TEXT; i++) to->p[to->n++] = event.text[i];
     }
-    return (cpu_us() - from) / tokens;
+    return (1e6 * thread_seconds() - from) / tokens;
 }
 
 static void costs(ponder_model *m, uint32_t tokens, uint32_t rounds)

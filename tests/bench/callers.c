@@ -3,21 +3,13 @@
  *
  *     bench-callers MODEL [callers 16] [rounds 5] [threads 2] */
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "bench.h"
 #include "session/session.h"
 
 enum { PREFIX = 64, TOKENS = 48, MOST = 128, LONG_PROMPT = 1500, GAPS = 4096 };
-
-static void must(ponder_status st, const char *what)
-{
-    if (st >= PONDER_OK) return;
-    fprintf(stderr, "%s: %s\n", what, ponder_status_name(st));
-    exit(1);
-}
 
 static ponder_model *open_model(const char *path, uint32_t threads, uint32_t sequences)
 {
@@ -144,12 +136,6 @@ static cost together(ponder_model *m, uint32_t n, bool threads)
     cost used = since(m, from);
     for (uint32_t i = 0; i < n; i++) ponder_session_free(c[i].s);
     return used;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static double median(double *x, uint32_t n)

@@ -2,27 +2,12 @@
  * keys and values instead of a prompt's, so that 32,768 positions cost no minutes of prefill; a model's own limit does not count.
  * One thread, best of the rounds. Prints one JSON object a line; of attention also the part that sliding layers take.
  *   build/gcc/tests/decoder/bench-contexts MODEL [contexts,.. = 256,1024,4096,16384,32768] [stores,.. = f16,q8_0,q4] [rounds = 5] */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench.h"
 #include "decoder/program.h"
 
 static const struct { const char *name; pn_kv_type type; } stores[] = {{"f32", PN_KV_F32}, {"f16", PN_KV_F16}, {"q8_0", PN_KV_Q8_0}, {"q4", PN_KV_Q4}};
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "contexts: %s\n", what);
-    exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static float random_value(uint32_t *s)
 {
@@ -92,17 +77,17 @@ static times one_token(rig *r, uint32_t context)
     const int32_t id = 5;
     pn_run run = {.ids = &id, .pos = context, .n = 1, .n_out = 1, .logits = r->logits};
     for (int g = 0; g < PN_GROUPS; g++) run.pages[g] = r->pages[g];
-    times took = {.token = now()};
+    times took = {.token = wall_seconds()};
     pn_program_begin(r->p, &run, 1);
     pn_work w = pn_program_work(r->p);
     for (uint32_t op = 0; op < w.n_ops; op = w.next(w.self, op)) {
         const pn_op o = r->p->ops[op];
-        const double t0 = now();
+        const double t0 = wall_seconds();
         const uint32_t tiles = w.enter(w.self, op);
         for (uint32_t t = 0; t < tiles; t++) w.tile(w.self, op, t, 0);
-        if (o.kind == PN_OP_ATTEND || o.kind == PN_OP_JOIN) took.attention[r->n->layers[o.layer].group] += now() - t0;
+        if (o.kind == PN_OP_ATTEND || o.kind == PN_OP_JOIN) took.attention[r->n->layers[o.layer].group] += wall_seconds() - t0;
     }
-    took.token = now() - took.token;
+    took.token = wall_seconds() - took.token;
     return took;
 }
 

@@ -1,19 +1,11 @@
 /* Key-value bytes of N sessions that share a prefix, beside prefix + suffixes at what the model says a token takes in its full layers.
  *
  *     bench-prefix MODEL [prefix 4096] [suffix 500] */
-#include <stdio.h>
-#include <stdlib.h>
 
+#include "bench.h"
 #include "session/session.h"
 
 enum { MOST = 32, MOST_IDS = 1 << 16 };
-
-static void must(ponder_status st, const char *what)
-{
-    if (st >= PONDER_OK) return;
-    fprintf(stderr, "%s: %s\n", what, ponder_status_name(st));
-    exit(1);
-}
 
 static void write_ids(ponder_session *s, uint32_t n, uint32_t seed)
 {

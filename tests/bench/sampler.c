@@ -1,26 +1,11 @@
 /* How long picking a token takes: processor time of one thread in microseconds, p50 and p99 of many, at a small and a large
  * vocabulary. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
+#include "bench.h"
 #include "engine/sampler.h"
 
 enum { RUNS = 400 };
-
-static double cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static void report(const char *what, uint32_t vocab, double *took)
 {
@@ -63,31 +48,31 @@ static void run(uint32_t vocab)
     if (pn_sampler_init(&s, &k, vocab, NULL, NULL) != PONDER_OK) exit(1);
     for (size_t w = 0; w < PN_COUNT(ways); w++) {
         for (uint32_t i = 0; i < RUNS; i++) {
-            double from = cpu_us();
+            double from = 1e6 * thread_seconds();
             pn_sampler_pick(&s, &ways[w].o, logits, ids, 0, NULL, 0, NULL, i);
-            took[i] = cpu_us() - from;
+            took[i] = 1e6 * thread_seconds() - from;
         }
         report(ways[w].name, vocab, took);
     }
     uint32_t *mask = calloc(vocab / 32 + 1, sizeof *mask);
     for (uint32_t i = 0; i <= vocab / 32; i++) mask[i] = 0x00010100u << i % 8;
     for (uint32_t i = 0; i < RUNS; i++) {
-        double from = cpu_us();
+        double from = 1e6 * thread_seconds();
         pn_sampler_pick(&s, &ways[4].o, logits, ids, 0, NULL, 0, mask, i);
-        took[i] = cpu_us() - from;
+        took[i] = 1e6 * thread_seconds() - from;
     }
     report("top_p 0.95 under a mask", vocab, took);
     for (uint32_t i = 0; i < RUNS; i++) {
-        double from = cpu_us();
+        double from = 1e6 * thread_seconds();
         pn_sampler_logprob(&s, logits, 5);
         pn_sampler_top(&s, logits, top, 20);
-        took[i] = cpu_us() - from;
+        took[i] = 1e6 * thread_seconds() - from;
     }
     report("log-probabilities, top 20", vocab, took);
     for (uint32_t i = 0; i < RUNS; i++) {
-        double from = cpu_us();
+        double from = 1e6 * thread_seconds();
         pn_sampler_entropy(&s, logits);
-        took[i] = cpu_us() - from;
+        took[i] = 1e6 * thread_seconds() - from;
     }
     report("entropy", vocab, took);
     pn_sampler_free(&s);

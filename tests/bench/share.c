@@ -6,18 +6,11 @@
  * x86-64 with AVX2 only. */
 #include <immintrin.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 
+#include "bench.h"
 #include "engine/engine.h"
 
 enum { MOST_THREADS = 64, MOST_ROUNDS = 1000 };
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "share: %s\n", what);
-    exit(1);
-}
 
 typedef struct part {
     pthread_t thread;

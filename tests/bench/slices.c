@@ -2,31 +2,9 @@
  * sampling included. On a busy machine the first also counts what others took.
  *
  *     bench-slices MODEL [calls 10000] */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
+#include "bench.h"
 #include "session/session.h"
-
-static void must(ponder_status st, const char *what)
-{
-    if (st >= PONDER_OK) return;
-    fprintf(stderr, "%s: %s\n", what, ponder_status_name(st));
-    exit(1);
-}
-
-static double cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static ponder_session *session(ponder_model *m, uint32_t seed)
 {
@@ -57,11 +35,11 @@ static void run(ponder_model *m, uint64_t max_us, uint32_t calls)
     ponder_session *s = session(m, seed);
     for (uint32_t i = 0; i < calls; i++) {
         ponder_event event = {.size = sizeof event};
-        double from = cpu_us();
+        double from = 1e6 * thread_seconds();
         uint64_t began = pn_now_us();
         ponder_status st = ponder_session_step(s, max_us, &event);
         wall[i] = (double)(pn_now_us() - began) - (double)max_us;
-        cpu[i] = cpu_us() - from - (double)max_us;
+        cpu[i] = 1e6 * thread_seconds() - from - (double)max_us;
         must(st, "step");
         tokens += st == PONDER_OK && event.kind != PONDER_EVENT_DONE;
         if (st == PONDER_OK && event.kind == PONDER_EVENT_DONE) {

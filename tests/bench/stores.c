@@ -4,19 +4,12 @@
  *   gcc -O3 -march=native -std=gnu11 -D_GNU_SOURCE -Iinclude -Ilib tests/bench/stores.c build/gcc/lib/libponder-core.a -o stores -lpng -ljpeg -lspeexdsp -lpcre2-8 -lm -pthread
  *   build/gcc/examples/ponder tokenize MODEL < TEXT | ./stores MODEL [tokens = 4096] [window = 512] [begin token of each window] */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
 #include "decoder/program.h"
 
 enum { CHUNK = 64, MOST_PAGES = 4096 };
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "stores: %s\n", what);
-    exit(1);
-}
 
 static void as_it_is(float *x, uint32_t hd, bool back) { (void)x; (void)hd; (void)back; }
 
