@@ -17,16 +17,16 @@
 
 enum { QUERIES = 8, KEYS = PN_KEYS };
 
-/* (queries, vectors of values) of the tiles, widest first: as many chains as the registers hold. AS_IT_LIES, F16_AS_IT_LIES:
- * for up to so many queries, what they convert again and again costs less than to convert once and store. */
+/* (queries, vectors of keys, vectors of values) of the tiles, widest first: as many chains as the registers hold. AS_IT_LIES,
+ * F16_AS_IT_LIES: for up to so many queries, what they convert again and again costs less than to convert once and store. */
 #if PN_LANES == 512
-#define SHAPES(X) X(8, 2) X(4, 4) X(3, 4) X(2, 4) X(1, 4)
+#define SHAPES(X) X(8, 2, 2) X(4, 2, 4) X(3, 2, 4) X(2, 2, 4) X(1, 2, 4)
 enum { AS_IT_LIES = 16, F16_AS_IT_LIES = 1 << 16 };
 #elif PN_LANES == 2
-#define SHAPES(X) X(3, 2) X(2, 2) X(1, 4)
-enum { AS_IT_LIES = 2, F16_AS_IT_LIES = 2 };
+#define SHAPES(X) X(4, 1, 1) X(3, 2, 1) X(2, 2, 2) X(1, 2, 4)
+enum { AS_IT_LIES = 4, F16_AS_IT_LIES = 1 << 16 };
 #else
-#define SHAPES(X) X(1, 1)
+#define SHAPES(X) X(1, 2, 1)
 enum { AS_IT_LIES = 1, F16_AS_IT_LIES = 1 };
 #endif
 
@@ -305,45 +305,37 @@ static block open_block(pn_kv_type t, const void *key, const void *value, uint32
 
 /* ---- the kernels ------------------------------------------------------------------------------ */
 
-INLINE void score(const pn_kv_type t, const int Q, const block *b, size_t d, const int odd, const float *const *q, const vf *scale, vf (*acc)[2])
+/* Products of Q queries with 32 keys, E vectors of keys at a time. */
+INLINE void score(const pn_kv_type t, const int Q, const int E, const block *b, size_t d, const int odd, const int first, const float *const *q,
+                  const vf *scale, vf (*acc)[2])
 {
-    vf k0 = load_keys(t, b, d, odd, 0), k1 = load_keys(t, b, d, odd, 16);
-    fetch_keys(t, b, d, odd);
-    if (has_scales(t)) {
-        k0 = v_mul(k0, scale[0]);
-        k1 = v_mul(k1, scale[1]);
-    }
-    UNROLL for (int i = 0; i < Q; i++) {
-        vf x = v_set(q[i][d + (size_t)odd]);
-        acc[i][0] = v_fma(x, k0, acc[i][0]);
-        acc[i][1] = v_fma(x, k1, acc[i][1]);
+    if (!first) fetch_keys(t, b, d, odd);
+    UNROLL for (int e = 0; e < E; e++) {
+        vf k = load_keys(t, b, d, odd, 16 * (size_t)(first + e));
+        if (has_scales(t)) k = v_mul(k, scale[e]);
+        UNROLL for (int i = 0; i < Q; i++) acc[i][e] = v_fma(v_set(q[i][d + (size_t)odd]), k, acc[i][e]);
     }
 }
 
-/* Products of Q queries with 32 keys. */
-INLINE void scores(const pn_kv_type t, const int Q, const block *b, uint32_t hd, const pn_attn_query *q, float *s)
+INLINE void scores(const pn_kv_type t, const int Q, const int E, const block *b, uint32_t hd, const pn_attn_query *q, float *s)
 {
-    vf acc[QUERIES][2], scale[2] = {v_zero(), v_zero()};
     const float *qp[QUERIES];
-    UNROLL for (int i = 0; i < Q; i++) {
-        acc[i][0] = acc[i][1] = v_zero();
-        qp[i] = q[i].q;
-    }
-    for (size_t d = 0, end; d < hd; d = end) {
-        end = has_scales(t) ? PN_MIN(d + 32, hd) : hd;
-        if (has_scales(t)) {
-            scale[0] = v_load(b->key_scales + d / 32 * KEYS);
-            scale[1] = v_load(b->key_scales + d / 32 * KEYS + 16);
+    UNROLL for (int i = 0; i < Q; i++) qp[i] = q[i].q;
+    UNROLL for (int first = 0; first < 2; first += E) {
+        vf acc[QUERIES][2], scale[2] = {v_zero(), v_zero()};
+        UNROLL for (int i = 0; i < Q; i++) acc[i][0] = acc[i][1] = v_zero();
+        for (size_t d = 0, end; d < hd; d = end) {
+            end = has_scales(t) ? PN_MIN(d + 32, hd) : hd;
+            if (has_scales(t))
+                UNROLL for (int e = 0; e < E; e++) scale[e] = v_load(b->key_scales + d / 32 * KEYS + 16 * (first + e));
+            for (; d + 2 <= end; d += 2) {
+                score(t, Q, E, b, d, 0, first, qp, scale, acc);
+                score(t, Q, E, b, d, 1, first, qp, scale, acc);
+            }
+            if (d < end) score(t, Q, E, b, d, 0, first, qp, scale, acc);
         }
-        for (; d + 2 <= end; d += 2) {
-            score(t, Q, b, d, 0, qp, scale, acc);
-            score(t, Q, b, d, 1, qp, scale, acc);
-        }
-        if (d < end) score(t, Q, b, d, 0, qp, scale, acc);
-    }
-    UNROLL for (int i = 0; i < Q; i++) {
-        v_store(s + i * KEYS, acc[i][0]);
-        v_store(s + i * KEYS + 16, acc[i][1]);
+        UNROLL for (int i = 0; i < Q; i++)
+            UNROLL for (int e = 0; e < E; e++) v_store(s + i * KEYS + 16 * (first + e), acc[i][e]);
     }
 }
 
@@ -445,8 +437,8 @@ INLINE void soften(const pn_attn_query *q, uint32_t n, const bool all, float sca
     }
 }
 
-#define SCORES(t, Q) \
-    static void scores_##t##_##Q(const block *b, uint32_t hd, const pn_attn_query *q, float *s) { scores(PN_KV_##t, Q, b, hd, q, s); }
+#define SCORES(t, Q, E) \
+    static void scores_##t##_##Q(const block *b, uint32_t hd, const pn_attn_query *q, float *s) { scores(PN_KV_##t, Q, E, b, hd, q, s); }
 #define ROWS(t, Q, D) \
     static void rows_##t##_##Q(const block *b, uint32_t hd, range r, const pn_attn_query *q, const float *p, const float *w) \
     { \
@@ -454,9 +446,9 @@ INLINE void soften(const pn_attn_query *q, uint32_t n, const bool all, float sca
         for (; d + 16 * (D - 1) < hd; d += 16 * D) rows(PN_KV_##t, Q, D, b, hd, d, r, q, p, w); \
         for (; d < hd; d += 16) rows(PN_KV_##t, Q, 1, b, hd, d, r, q, p, w); \
     }
-#define SHAPE_OF(t, Q, D) SCORES(t, Q) ROWS(t, Q, D)
-#define SHAPE(Q, D) SHAPE_OF(F32, Q, D) SHAPE_OF(F16, Q, D) SHAPE_OF(Q8_0, Q, D) SHAPE_OF(Q4, Q, D)
-#define SHAPE_ROW(Q, D) \
+#define SHAPE_OF(t, Q, E, D) SCORES(t, Q, E) ROWS(t, Q, D)
+#define SHAPE(Q, E, D) SHAPE_OF(F32, Q, E, D) SHAPE_OF(F16, Q, E, D) SHAPE_OF(Q8_0, Q, E, D) SHAPE_OF(Q4, Q, E, D)
+#define SHAPE_ROW(Q, E, D) \
     {Q, {scores_F32_##Q, scores_F16_##Q, scores_Q8_0_##Q, scores_Q4_##Q}, {rows_F32_##Q, rows_F16_##Q, rows_Q8_0_##Q, rows_Q4_##Q}},
 SHAPES(SHAPE)
 
