@@ -317,9 +317,68 @@ INLINE void put_half(const float *x, int8_t *q, float *d, int32_t *s)
     _mm_storeu_si128((void *)q, _mm_packs_epi16(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1)));
 }
 
+/* Of each of four vectors the greatest, none of them NaN: those of 0 and 2 twice each in the lower half, those of 1 and 3 in the upper. */
+INLINE __m256 tops_of(const __m256 v[4])
+{
+    __m256 a = _mm256_max_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_permute2f128_ps(v[0], v[1], 0x31));
+    __m256 b = _mm256_max_ps(_mm256_permute2f128_ps(v[2], v[3], 0x20), _mm256_permute2f128_ps(v[2], v[3], 0x31));
+    a = _mm256_max_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+    return _mm256_max_ps(a, _mm256_permute_ps(a, 0xb1));
+}
+
+/* Two halves as bytes. */
+INLINE __m256i bytes_of(const __m256i i[4])
+{
+    return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3])),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* Sums of the halves of two blocks of bytes, in order. */
+INLINE __m128i sums_of(__m256i q0, __m256i q1)
+{
+    const __m256i one = _mm256_set1_epi8(1), ones = _mm256_set1_epi16(1);
+    __m256i s = _mm256_hadd_epi32(_mm256_madd_epi16(_mm256_maddubs_epi16(one, q0), ones), _mm256_madd_epi16(_mm256_maddubs_epi16(one, q1), ones));
+    s = _mm256_hadd_epi32(s, s);
+    return _mm_unpacklo_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+/* Two 32-blocks at once: a division takes as long for their four halves as for one. */
+INLINE void put_two(pn_acts *a, uint32_t col, size_t b, const float *x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f), most = _mm256_set1_ps(127);
+    const size_t at[2] = {(b * a->cap + col) * 2, ((b + 1) * a->cap + col) * 2};
+    __m256 v[8], top[4], scale[4];
+    __m256i i[8];
+    UNROLL for (int h = 0; h < 4; h++) {
+        v[2 * h] = _mm256_loadu_ps(x + 16 * h);
+        v[2 * h + 1] = _mm256_loadu_ps(x + 16 * h + 8);
+        top[h] = _mm256_max_ps(_mm256_andnot_ps(sign, v[2 * h]), _mm256_setzero_ps()); /* NaN on the left: skipped */
+        top[h] = _mm256_max_ps(_mm256_andnot_ps(sign, v[2 * h + 1]), top[h]);
+    }
+    const __m256 amax = tops_of(top), id = _mm256_div_ps(most, amax), ok = _mm256_cmp_ps(id, _mm256_set1_ps(FLT_MAX), _CMP_LE_OQ);
+    const __m256 d = _mm256_and_ps(_mm256_div_ps(amax, most), ok), by = _mm256_and_ps(id, ok);
+    const __m256 even = _mm256_permute2f128_ps(by, by, 0x00), odd = _mm256_permute2f128_ps(by, by, 0x11);
+    scale[0] = _mm256_permute_ps(even, 0x00);
+    scale[1] = _mm256_permute_ps(odd, 0x00);
+    scale[2] = _mm256_permute_ps(even, 0xaa);
+    scale[3] = _mm256_permute_ps(odd, 0xaa);
+    UNROLL for (int j = 0; j < 8; j++) i[j] = round_clamped(v[j], scale[j / 2]);
+    const __m256i q0 = bytes_of(i), q1 = bytes_of(i + 4);
+    const __m128i s = sums_of(q0, q1);
+    const __m128 low = _mm256_castps256_ps128(d), high = _mm256_extractf128_ps(d, 1);
+    _mm256_storeu_si256((void *)(a->q + 16 * at[0]), q0);
+    _mm256_storeu_si256((void *)(a->q + 16 * at[1]), q1);
+    _mm_storel_pi((void *)(a->d + at[0]), _mm_unpacklo_ps(low, high));
+    _mm_storel_pi((void *)(a->d + at[1]), _mm_unpackhi_ps(low, high));
+    _mm_storel_epi64((void *)(a->s + at[0]), s);
+    _mm_storel_epi64((void *)(a->s + at[1]), _mm_unpackhi_epi64(s, s));
+}
+
 void pn_acts_put_q_avx2(pn_acts *a, uint32_t col, const float *x)
 {
-    for (size_t h = 0; h < a->k / 16; h++) {
+    size_t h = 0;
+    for (; h + 4 <= a->k / 16; h += 4) put_two(a, col, h / 2, x + 16 * h);
+    for (; h < a->k / 16; h++) {
         size_t i = (h / 2 * a->cap + col) * 2 + h % 2;
         put_half(x + 16 * h, a->q + 16 * i, a->d + i, a->s + i);
     }
