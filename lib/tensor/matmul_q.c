@@ -2,8 +2,7 @@
 #include "tensor/matmul_q.h"
 
 enum {
-    SUPER_COLS = 512,                            /* columns whose accumulators are kept at once */
-    ACC_BYTES = SUPER_COLS * 2 * PN_PANEL * 4,
+    ACC_BYTES = PN_Q_MOST_COLS * 2 * PN_PANEL * 4,
     PIECE_BYTES = (PN_SCRATCH_PACK - ACC_BYTES) / 2,
     AHEAD_BYTES = 96 << 10                       /* of panels that are fetched while those before them are used: they wait in L2 */
 };
@@ -76,13 +75,14 @@ static void run_raw(const pn_matrix *m, uint32_t panel, pn_q_tile *t, uint32_t c
 }
 
 void pn_matmul_q_walk(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
-                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn)
+                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn, uint32_t most)
 {
     float *acc = scratch;
     uint8_t *pieces = (uint8_t *)scratch + ACC_BYTES;
-    for (uint32_t p = panel0; p < panel1; p += 2) {
-        for (uint32_t c = col0; c < col1; c += SUPER_COLS) {
-            uint32_t n = PN_MIN(col1 - c, (uint32_t)SUPER_COLS);
+    if (!m->packed) most = PN_Q_MOST_COLS; /* panels are packed anew for each */
+    for (uint32_t c = col0; c < col1; c += most) {
+        const uint32_t n = PN_MIN(col1 - c, most);
+        for (uint32_t p = panel0; p < panel1; p += 2) {
             pn_q_tile t = {.type = m->type, .n_panels = PN_MIN(panel1 - p, 2u), .x = x, .stream = true};
             memset(acc, 0, (size_t)n * 32 * sizeof(float));
             if (m->packed)

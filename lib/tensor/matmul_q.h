@@ -78,10 +78,11 @@ typedef struct pn_q_tile {
 } pn_q_tile;
 typedef void (*pn_q_tile_fn)(const pn_q_tile *t);
 
-enum { PN_Q_COLS = 64 };
-/* Walks panels, columns and (raw matrices) pieces of K; the same for every CPU level. */
+enum { PN_Q_COLS = 64, PN_Q_MOST_COLS = 512 }; /* of a tile; whose accumulators are kept at once */
+/* Walks panels, columns and (raw matrices) pieces of K; the same for every CPU level. All panels meet up to `most` columns before the
+ * next ones. */
 void pn_matmul_q_walk(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
-                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn);
+                      uint32_t col1, float *y, size_t y_stride, void *scratch, pn_q_tile_fn fn, uint32_t most);
 
 typedef void pn_matmul_fn(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
                           uint32_t col1, float *y, size_t y_stride, void *scratch);

@@ -280,7 +280,9 @@ static void tile_avx2(const pn_q_tile *k)
 void pn_matmul_q_avx2(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0, uint32_t col1,
                       float *y, size_t y_stride, void *scratch)
 {
-    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_avx2);
+    /* Long columns come from beyond L2 each time that they are needed: then it is better to read the panels again. */
+    const uint32_t most = m->k < 4096 ? PN_Q_MOST_COLS : PN_Q_COLS;
+    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_avx2, most);
 }
 
 INLINE __m256i round_clamped(__m256 v, __m256 scale) /* NaN becomes -127, as in the reference */

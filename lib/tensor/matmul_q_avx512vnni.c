@@ -270,7 +270,7 @@ static void tile_avx512(const pn_q_tile *k)
 void pn_matmul_q_avx512vnni(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
                             uint32_t col1, float *y, size_t y_stride, void *scratch)
 {
-    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_avx512);
+    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_avx512, PN_Q_MOST_COLS);
 }
 
 INLINE __m512 clamp127(__m512 v) /* NaN becomes -127, as in the reference */

@@ -94,5 +94,5 @@ static void tile_c(const pn_q_tile *t)
 void pn_matmul_q_c(const pn_matrix *m, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0, uint32_t col1,
                    float *y, size_t y_stride, void *scratch)
 {
-    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_c);
+    pn_matmul_q_walk(m, panel0, panel1, x, col0, col1, y, y_stride, scratch, tile_c, PN_Q_MOST_COLS);
 }
