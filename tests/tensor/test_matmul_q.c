@@ -181,6 +181,7 @@ static void test_levels(void **state)
         check_shape(t, &(shape){17, 0, 2, 3, 0, 3, 14848, 0, 0}, 7300 + i); /* more than one raw piece of K */
         check_shape(t, &(shape){16, 0, 1, 515, 0, 515, block, 0, 0}, 7400 + i);
         check_shape(t, &(shape){16, 0, 1, 4, 2, 2, block, 0, 0}, 7500 + i); /* no columns */
+        check_shape(t, &(shape){33, 0, 3, 66, 0, 66, 4096, 0, 2}, 7600 + i); /* long columns, more than meet the panels at once */
     }
 }
 
