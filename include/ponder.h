@@ -132,6 +132,8 @@ enum {
     PONDER_P_TOWERS = 111,        /* i64: 0 leaves the towers of a folder unread: no images and no sound, less memory */
     PONDER_P_MEDIA_CACHE = 112,   /* i64: bytes of encoded images and sounds kept, so that the same one is encoded once */
     PONDER_P_IMAGE_TOKENS = 113,  /* i64: most tokens a picture takes; 0: the model's own limit */
+    PONDER_P_DRAFTER = 114,       /* str: path of a drafter made for the model: a GGUF of architecture "dflash", or a folder. It is loaded with
+                                     the model; PONDER_P_DRAFT "drafter" uses it */
     /* session: read when a session is made; those marked * may also be set later with ponder_session_configure */
     PONDER_P_CONTEXT = 200,       /* i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows */
     PONDER_P_MAX_TOKENS = 201,    /* i64*: most tokens one generate produces; 0: until the context is full */
@@ -154,7 +156,8 @@ enum {
     PONDER_P_STRICT_TOOLS = 218,  /* i64*: 1 binds the arguments of tool calls to the tools' schemas */
     PONDER_P_LOOK_CLOSER = 219,   /* i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself */
     PONDER_P_DRAFT = 220,         /* str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is
-                                     faster where text repeats; the same tokens come out. "": off. doc/performance.md */
+                                     faster where text repeats; "drafter": those that the model's drafter guesses (PONDER_P_DRAFTER;
+                                     PONDER_E_UNSUPPORTED without one), while they pay. The same tokens come out. "": off. doc/performance.md */
     PONDER_P_DRAFT_TOKENS = 221,  /* i64*: most such tokens a step */
     /* media: read when an image or a sound is opened */
     PONDER_P_ALPHA = 300,         /* str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white */
@@ -310,11 +313,12 @@ typedef struct ponder_plan {
     uint64_t mapped_bytes;    /* file pages that stay in use (shared with other processes) */
     uint64_t scratch_bytes;   /* working memory of the engine, the tokenizer, and a session's own tables */
     uint64_t kv_bytes_token;  /* key-value bytes a token of context, full layers */
-    uint64_t kv_bytes_fixed;  /* key-value bytes of the sliding layers, a sequence of any length beyond the window */
+    uint64_t kv_bytes_fixed;  /* key-value bytes of the sliding layers and a drafter's, a sequence of any length beyond the window */
     uint64_t session_bytes;   /* key-value bytes a session of PONDER_P_CONTEXT tokens reserves */
     uint64_t peak_bytes;      /* resident memory at its highest: loading, or running one such session */
     uint64_t tower_bytes;     /* of weight_bytes, the image and audio towers */
     uint64_t encode_bytes;    /* working memory while the largest picture is encoded; not in peak_bytes */
+    uint64_t drafter_bytes;   /* of weight_bytes, a drafter's */
 } ponder_plan;
 PONDER_API ponder_status ponder_model_plan(ponder_plan *out, const char *path, ponder_config *config);
 

@@ -102,6 +102,8 @@ const ParamMediaCache Param = 112 // i64: bytes of encoded images and sounds kep
 
 const ParamImageTokens Param = 113 // i64: most tokens a picture takes; 0: the model's own limit
 
+const ParamDrafter Param = 114 // str: path of a drafter made for the model: a GGUF of architecture "dflash", or a folder. It is loaded with the model; PONDER_P_DRAFT "drafter" uses it
+
 const ParamContext Param = 200 // i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows
 
 const ParamMaxTokens Param = 201 // i64*: most tokens one generate produces; 0: until the context is full
@@ -142,7 +144,7 @@ const ParamStrictTools Param = 218 // i64*: 1 binds the arguments of tool calls 
 
 const ParamLookCloser Param = 219 // i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself
 
-const ParamDraft Param = 220 // str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md
+const ParamDraft Param = 220 // str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; "drafter": those that the model's drafter guesses (PONDER_P_DRAFTER; PONDER_E_UNSUPPORTED without one), while they pay. The same tokens come out. "": off. doc/performance.md
 
 const ParamDraftTokens Param = 221 // i64*: most such tokens a step
 
@@ -462,7 +464,7 @@ var (
 	_ = [1]struct{}{}[C.sizeof_ponder_runner-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_param_info-96]
 	_ = [1]struct{}{}[C.sizeof_ponder_source-32]
-	_ = [1]struct{}{}[C.sizeof_ponder_plan-88]
+	_ = [1]struct{}{}[C.sizeof_ponder_plan-96]
 	_ = [1]struct{}{}[C.sizeof_ponder_view-40]
 	_ = [1]struct{}{}[C.sizeof_ponder_samples-32]
 	_ = [1]struct{}{}[C.sizeof_ponder_token_prob-8]
@@ -493,6 +495,7 @@ var Params = []struct {
 	{ParamTowers, "towers", TypeI64},
 	{ParamMediaCache, "media_cache", TypeI64},
 	{ParamImageTokens, "image_tokens", TypeI64},
+	{ParamDrafter, "drafter", TypeStr},
 	{ParamContext, "context", TypeI64},
 	{ParamMaxTokens, "max_tokens", TypeI64},
 	{ParamSeed, "seed", TypeI64},
@@ -641,6 +644,11 @@ func (c *Config) SetImageTokens(value int64) error {
 	return c.setI64(ParamImageTokens, value)
 }
 
+// SetDrafter: Path of a drafter made for the model: a GGUF of architecture "dflash", or a folder. It is loaded with the model; PONDER_P_DRAFT "drafter" uses it.
+func (c *Config) SetDrafter(value string) error {
+	return c.setStr(ParamDrafter, value)
+}
+
 // SetContext: Tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows.
 func (c *Config) SetContext(value int64) error {
 	return c.setI64(ParamContext, value)
@@ -741,7 +749,7 @@ func (c *Config) SetLookCloser(value int64) error {
 	return c.setI64(ParamLookCloser, value)
 }
 
-// SetDraft: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md. May change later (Session.configure).
+// SetDraft: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; "drafter": those that the model's drafter guesses (PONDER_P_DRAFTER; PONDER_E_UNSUPPORTED without one), while they pay. The same tokens come out. "": off. doc/performance.md. May change later (Session.configure).
 func (c *Config) SetDraft(value string) error {
 	return c.setStr(ParamDraft, value)
 }

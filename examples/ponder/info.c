@@ -107,7 +107,8 @@ static int show_plan(const char *path, ponder_config *config, int json)
                  {"mapped_bytes", "mapped pages", p.mapped_bytes},      {"scratch_bytes", "working memory", p.scratch_bytes},
                  {"kv_bytes_token", "store, a token", p.kv_bytes_token}, {"kv_bytes_fixed", "store, fixed", p.kv_bytes_fixed},
                  {"session_bytes", "store, a session", p.session_bytes}, {"peak_bytes", "peak", p.peak_bytes},
-                 {"tower_bytes", "towers' memory", p.tower_bytes},       {"encode_bytes", "to encode", p.encode_bytes}};
+                 {"tower_bytes", "towers' memory", p.tower_bytes},       {"encode_bytes", "to encode", p.encode_bytes},
+                 {"drafter_bytes", "drafter's memory", p.drafter_bytes}};
     char human[16];
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         if (json)

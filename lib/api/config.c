@@ -79,7 +79,7 @@ static ponder_status check_str(ponder_config *c, ponder_param id, const char *v)
     static const struct { ponder_param id; const char *values[12]; } sets[] = {
         {PONDER_P_QUANTIZE, {"", "q8_0", "q4_0", "q4_k"}},
         {PONDER_P_KV_TYPE, {"f32", "f16", "q8_0", "q4"}},
-        {PONDER_P_DRAFT, {"", "lookup"}},
+        {PONDER_P_DRAFT, {"", "lookup", "drafter"}},
         {PONDER_P_THINK_SCOPE, {"turn", "block"}},
         {PONDER_P_CLOCK, {"", "wall", "inside"}},
         {PONDER_P_THINK_EXIT, {"", "entropy", "answer"}},

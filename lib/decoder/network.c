@@ -7,12 +7,14 @@ static pn_weight *weight_at(pn_network *n, const pn_place *p)
 {
     if (p->role == PN_W_EMBED) return &n->embed;
     if (p->role == PN_W_HEAD) return &n->head;
+    if (p->role == PN_W_CONTEXT) return &n->context;
     return (pn_weight *)(void *)((uint8_t *)&n->layers[p->layer] + p->weight);
 }
 
 static float **vector_at(pn_network *n, const pn_place *p)
 {
     if (p->role == PN_W_NORM) return &n->norm;
+    if (p->role == PN_W_CONTEXT_NORM) return &n->context_norm;
     return (float **)(void *)((uint8_t *)&n->layers[p->layer] + p->vector);
 }
 
@@ -110,18 +112,24 @@ static ponder_status walk(void *ctx, pn_loader *l, ponder_error *err)
     return st == PONDER_OK ? take_frequencies(f.n, l, err) : st;
 }
 
+static uint32_t group_of(const pn_description *d, uint32_t layer)
+{
+    return d->block ? PN_DRAFTER : d->layer[layer].sliding && d->window ? PN_SLIDING : PN_FULL;
+}
+
 static void number_layers(pn_network *n)
 {
     for (uint32_t i = 0; i < n->d.layers; i++) {
         pn_layer *l = &n->layers[i];
-        l->group = n->d.layer[i].sliding && n->d.window ? PN_SLIDING : PN_FULL;
+        l->group = group_of(&n->d, i);
         l->index = n->group_layers[l->group]++;
     }
 }
 
-static ponder_status load(pn_network *n, pn_checkpoint *c, const pn_load_options *o, ponder_error *err)
+static ponder_status load(pn_network *n, const pn_network *target, pn_checkpoint *c, const pn_load_options *o, ponder_error *err)
 {
-    ponder_status st = pn_describe(c, &n->d, err);
+    ponder_status st = target ? pn_describe_drafter(c, &target->d, &n->d, err) : pn_describe(c, &n->d, err);
+    if (st == PONDER_OK && target) st = pn_checkpoint_hash(c, &n->hash, err);
     if (st != PONDER_OK) return st;
     n->layers = pn_zalloc_array(n->a, n->d.layers, sizeof *n->layers);
     if (!n->layers) return pn_nomem(err, n->d.layers * sizeof *n->layers);
@@ -130,14 +138,15 @@ static ponder_status load(pn_network *n, pn_checkpoint *c, const pn_load_options
     return st != PONDER_OK ? st : pn_load(&n->store, c, o, walk, n, n->a, err);
 }
 
-ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err)
+static ponder_status new_network(pn_network **out, const pn_network *target, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a,
+                                 ponder_error *err)
 {
     *out = NULL;
     pn_network *n = pn_zalloc(a, sizeof *n);
     ponder_status st = n ? PONDER_OK : pn_nomem(err, sizeof *n);
     if (n) {
         n->a = n->store.a = a;
-        st = load(n, c, o, err);
+        st = load(n, target, c, o, err);
     }
     pn_checkpoint_free(c); /* raw pages hold a reference of their own */
     if (st == PONDER_OK) *out = n;
@@ -145,9 +154,24 @@ ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_
     return st;
 }
 
+ponder_status pn_network_load(pn_network **out, pn_checkpoint *c, const pn_load_options *o, const ponder_alloc *a, ponder_error *err)
+{
+    return new_network(out, NULL, c, o, a, err);
+}
+
+ponder_status pn_network_load_drafter(pn_network *n, pn_checkpoint *c, const pn_load_options *o, ponder_error *err)
+{
+    ponder_status st = new_network(&n->drafter, n, c, o, n->a, err);
+    if (st != PONDER_OK) return st;
+    n->drafter->embed = n->embed;
+    n->drafter->head = *pn_network_head(n);
+    return PONDER_OK;
+}
+
 void pn_network_free(pn_network *n)
 {
     if (!n) return;
+    pn_network_free(n->drafter);
     pn_experts_free(n->experts);
     pn_store_free(&n->store);
     pn_free(n->a, n->layers, n->d.layers * sizeof *n->layers);
@@ -156,9 +180,18 @@ void pn_network_free(pn_network *n)
 
 void pn_kv_layout_init(pn_kv_layout *l, const pn_description *d, pn_kv_type type)
 {
-    *l = (pn_kv_layout){.type = type};
+    *l = (pn_kv_layout){.type = type, .window = {[PN_SLIDING] = d->window}};
     l->key_bytes = pn_kv_key_bytes(type, d->head_dim);
     l->head_bytes = l->key_bytes + pn_kv_value_bytes(type, d->head_dim);
     l->layer_bytes = l->head_bytes * d->kv_heads;
-    for (uint32_t i = 0; i < d->layers; i++) l->page_bytes[d->layer[i].sliding && d->window ? PN_SLIDING : PN_FULL] += l->layer_bytes;
+    for (uint32_t i = 0; i < d->layers; i++) l->page_bytes[group_of(d, i)] += l->layer_bytes;
+}
+
+void pn_kv_layout_add_drafter(pn_kv_layout *l, const pn_description *drafter)
+{
+    pn_kv_layout own;
+    pn_kv_layout_init(&own, drafter, l->type);
+    l->page_bytes[PN_DRAFTER] = own.page_bytes[PN_DRAFTER];
+    l->window[PN_DRAFTER] = drafter->window + 1;
+    l->block = drafter->block;
 }

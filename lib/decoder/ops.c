@@ -3,12 +3,12 @@
 
 #include <math.h>
 
-static void rope_table(const pn_program *p, float *to, const float *freq, uint32_t pos)
+void pn_rope_table(const pn_network *n, float *to, int table, uint32_t pos)
 {
-    uint32_t half = p->d->rot_dim / 2;
+    uint32_t half = n->d.rot_dim / 2;
     for (uint32_t i = 0; i < half; i++) {
         double s, c;
-        pn_sincos((double)((float)pos * freq[i]), &s, &c); /* the angle in float, as the reference has it */
+        pn_sincos((double)((float)pos * n->freq[table][i]), &s, &c); /* the angle in float, as the reference has it */
         to[i] = (float)c;
         to[half + i] = (float)s;
     }
@@ -37,11 +37,11 @@ void pn_tile_embed(pn_program *p, uint32_t col)
     if (r->dropped) return;
     float *x = p->x + (size_t)col * d->width;
     if (r->rows && r->rows[i]) memcpy(x, r->rows[i], d->width * sizeof(float));
-    else embed_token(p, r->ids[i], x);
+    else embed_token(p, d->block && i > 0 ? d->mask : r->ids[i], x);
     if (d->embed_norm) p->k.norm(PN_NORM_PLAIN, x, x, NULL, d->width, d->eps);
     float *rope = p->rope + (size_t)col * 2 * d->rot_dim;
     for (int t = 0; t < 2; t++)
-        if (p->rotates[t]) rope_table(p, rope + t * d->rot_dim, p->n->freq[t], r->pos + i);
+        if (p->rotates[t]) pn_rope_table(p->n, rope + t * d->rot_dim, t, r->pos + i);
     norm_in(p, p->n->layers[0].attn_norm, col);
 }
 
@@ -147,6 +147,7 @@ void pn_tile_end(pn_program *p, uint32_t op, uint32_t col)
     join_stream(p, col, l->ffn_alpha, l->ffn_beta);
     const pn_run *r = &p->runs[p->run_of[col]];
     if (r->hidden && r->hidden_layer == layer) memcpy(r->hidden + (col - r->col) * width, p->x + col * width, width * sizeof(float));
+    if (p->n->drafter) pn_take_tap(p, layer + 1, col);
     if (layer + 1 < p->d->layers) norm_in(p, p->n->layers[layer + 1].attn_norm, col);
 }
 
@@ -166,17 +167,19 @@ enum { LOGITS_A_TILE = 32768 };
 
 uint32_t pn_logits_a_tile(const pn_program *p) { return PN_MIN(p->d->vocab, (uint32_t)LOGITS_A_TILE); }
 
-static uint32_t pieces(const pn_program *p) { return (p->d->vocab + LOGITS_A_TILE - 1) / LOGITS_A_TILE; }
+uint32_t pn_logits_pieces(const pn_description *d) { return (d->vocab + LOGITS_A_TILE - 1) / LOGITS_A_TILE; }
 
-uint32_t pn_enter_logits(pn_program *p) { return p->outputs * pieces(p); }
+uint32_t pn_enter_logits(pn_program *p) { return p->outputs * pn_logits_pieces(p->d); }
 
 void pn_tile_logits(pn_program *p, uint32_t tile)
 {
     const pn_description *d = p->d;
-    const uint32_t out = tile / pieces(p), from = tile % pieces(p) * LOGITS_A_TILE, n = PN_MIN(d->vocab - from, (uint32_t)LOGITS_A_TILE);
+    const uint32_t pieces = pn_logits_pieces(d), out = tile / pieces, piece = tile % pieces;
+    const uint32_t from = piece * LOGITS_A_TILE, n = PN_MIN(d->vocab - from, (uint32_t)LOGITS_A_TILE);
     const pn_run *r = &p->runs[p->run_of[p->col_of[out]]];
-    if (!r->logits) return;
+    if (r->dropped || (!r->logits && !d->block)) return;
     float *y = p->logits + (size_t)out * d->vocab + from;
     if (d->softcap != 0 || d->logit_scale != 1) p->k.softcap(y, d->logit_scale, d->softcap, n);
-    memcpy(r->logits + (size_t)(out - r->out) * d->vocab + from, y, n * sizeof(float));
+    if (r->logits) memcpy(r->logits + (size_t)(out - r->out) * d->vocab + from, y, n * sizeof(float));
+    if (d->block) pn_pick_piece(p, out, piece, y, from, n);
 }

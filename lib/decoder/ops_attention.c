@@ -12,15 +12,23 @@ typedef struct extent {
     uint32_t first, end;      /* spans that some query of the run sees */
 } extent;
 
-/* The first position that `pos` sees. */
-static uint32_t first_seen(const pn_program *p, const pn_layer *l, uint32_t pos)
+/* The first position that `pos` sees: of a sliding layer's window its own is one, a drafter sees as far as the window's length. */
+static uint32_t first_seen(const pn_program *p, const pn_layer *l, const pn_run *r, uint32_t pos)
 {
-    return l->group == PN_SLIDING && pos + 1 > p->d->window ? pos + 1 - p->d->window : 0;
+    const uint32_t window = p->d->window;
+    if (l->group == PN_DRAFTER) return PN_MAX(pos > window ? pos - window : 0, r->from);
+    return l->group == PN_SLIDING && pos + 1 > window ? pos + 1 - window : 0;
+}
+
+/* Behind the last one: a drafter's block is not causal. */
+static uint32_t end_seen(const pn_program *p, const pn_layer *l, const pn_run *r, uint32_t pos)
+{
+    return l->group == PN_DRAFTER ? PN_MIN(r->n, pos - r->pos + p->d->window + 1) + r->pos : pos + 1;
 }
 
 static extent spans_of(const pn_program *p, const pn_layer *l, const pn_run *r)
 {
-    return (extent){first_seen(p, l, r->pos) / SPAN_KEYS, (r->pos + r->n - 1) / SPAN_KEYS + 1};
+    return (extent){first_seen(p, l, r, r->pos) / SPAN_KEYS, (r->pos + r->n - 1) / SPAN_KEYS + 1};
 }
 
 static uint32_t columns_a_tile(const pn_program *p)
@@ -83,12 +91,11 @@ static void bind_query(pn_program *p, pn_attn_query *q, uint32_t col, uint32_t h
     memset(q->o, 0, d->head_dim * sizeof(float));
 }
 
-/* Keys of the block from `base` that position pos sees. */
-static void see(const pn_program *p, const pn_layer *l, pn_attn_query *q, uint32_t pos, uint32_t base)
+/* Keys of the block from `base` that the query sees. */
+static void see(pn_attn_query *q, uint32_t low, uint32_t end, uint32_t base)
 {
-    const uint32_t low = first_seen(p, l, pos);
     q->lo = low > base ? PN_MIN(low - base, (uint32_t)PN_KEYS) : 0;
-    q->hi = pos >= base ? PN_MIN(pos - base + 1, (uint32_t)PN_KEYS) : 0;
+    q->hi = end > base ? PN_MIN(end - base, (uint32_t)PN_KEYS) : 0;
 }
 
 static void add_query(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t col, uint32_t head, uint32_t slot)
@@ -99,26 +106,27 @@ static void add_query(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_
     if (r->dropped || slot >= round_spans(p, l, r, &first)) return;
     bind_query(p, &a->query[a->n], col, head, slot, e.end - e.first == 1);
     a->pages[a->n] = (const uint8_t *const *)r->pages[l->group] + (first + slot) * SPAN_BLOCKS;
-    a->pos[a->n] = r->pos + (col - r->col);
+    a->low[a->n] = first_seen(p, l, r, r->pos + (col - r->col));
+    a->end[a->n] = end_seen(p, l, r, r->pos + (col - r->col));
     a->base[a->n++] = (first + slot) * SPAN_KEYS;
 }
 
 /* The page of block b for query i; NULL: it sees nothing there. */
-static const uint8_t *page_seen(const pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t i, uint32_t b)
+static const uint8_t *page_seen(pn_attn_part *a, uint32_t i, uint32_t b)
 {
     pn_attn_query *q = &a->query[i];
-    see(p, l, q, a->pos[i], a->base[i] + b * PN_KEYS);
+    see(q, a->low[i], a->end[i], a->base[i] + b * PN_KEYS);
     return q->lo < q->hi ? a->pages[i][b] : NULL;
 }
 
 /* Blocks of the span that somebody sees: first .. end. */
-static extent blocks_of(const pn_program *p, const pn_layer *l, const pn_attn_part *a)
+static extent blocks_of(const pn_attn_part *a)
 {
     extent e = {SPAN_BLOCKS, 0};
     for (uint32_t i = 0; i < a->n; i++) {
-        const uint32_t pos = a->pos[i], low = first_seen(p, l, pos);
-        e.first = PN_MIN(e.first, low > a->base[i] ? (low - a->base[i]) / PN_KEYS : 0);
-        if (pos >= a->base[i]) e.end = PN_MAX(e.end, PN_MIN((pos - a->base[i]) / PN_KEYS + 1, (uint32_t)SPAN_BLOCKS));
+        const uint32_t base = a->base[i], low = a->low[i], end = a->end[i];
+        e.first = PN_MIN(e.first, low > base ? (low - base) / PN_KEYS : 0);
+        if (end > base) e.end = PN_MAX(e.end, PN_MIN((end - base - 1) / PN_KEYS + 1, (uint32_t)SPAN_BLOCKS));
     }
     return e;
 }
@@ -126,13 +134,13 @@ static extent blocks_of(const pn_program *p, const pn_layer *l, const pn_attn_pa
 static void attend_part(pn_program *p, const pn_layer *l, pn_attn_part *a, uint32_t kv_head, void *scratch)
 {
     const size_t at = l->index * p->kv.layer_bytes + kv_head * p->kv.head_bytes;
-    const extent blocks = blocks_of(p, l, a);
+    const extent blocks = blocks_of(a);
     for (uint32_t b = blocks.first; b < blocks.end; b++) {
-        const uint8_t *page = page_seen(p, l, a, 0, b), *next = NULL;
+        const uint8_t *page = page_seen(a, 0, b), *next = NULL;
         for (uint32_t from = 0, to; from < a->n; from = to, page = next) {
-            for (to = from + 1; to < a->n && (next = page_seen(p, l, a, to, b)) == page;) to++;
+            for (to = from + 1; to < a->n && (next = page_seen(a, to, b)) == page;) to++;
             if (!page) continue;
-            const bool more = b + 1 < blocks.end && a->base[0] + (b + 1) * PN_KEYS <= a->pos[0]; /* others may be longer than the first */
+            const bool more = b + 1 < blocks.end && a->base[0] + (b + 1) * PN_KEYS < a->end[0]; /* others may be longer than the first */
             const uint8_t *soon = to < a->n ? next : more ? a->pages[0][b + 1] : NULL;
             p->k.attn_block(p->kv.type, page + at, page + at + p->kv.key_bytes, p->d->head_dim, p->d->attn_scale, a->query + from,
                             to - from, soon ? soon + at : NULL, scratch);

@@ -37,6 +37,7 @@ ponder_status pn_for_each_weight(const pn_checkpoint *c, const pn_description *d
 {
     const pn_place ends[] = {
         {PN_W_EMBED, 0, 0, SIZE_MAX, 0}, {PN_W_HEAD, 0, 0, SIZE_MAX, 0}, {PN_W_NORM, 0, SIZE_MAX, 0, d->final_norm_offset},
+        {PN_W_CONTEXT, 0, 0, SIZE_MAX, 0}, {PN_W_CONTEXT_NORM, 0, SIZE_MAX, 0, 0},
     };
     ponder_status st = PONDER_OK;
     for (size_t i = 0; i < PN_COUNT(ends) && st == PONDER_OK; i++)

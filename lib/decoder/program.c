@@ -7,6 +7,7 @@ static const uint8_t attention_ops[] = {PN_OP_QKV, PN_OP_HEADS, PN_OP_ATTEND, PN
 static const uint8_t dense_ops[] = {PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN};
 static const uint8_t sparse_ops[] = {PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_FETCH,
                                      PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT, PN_OP_COMBINE, PN_OP_LATENT_UP};
+static const uint8_t context_ops[] = {PN_OP_CONTEXT, PN_OP_CONTEXT_NORM}, context_layer_ops[] = {PN_OP_CONTEXT_KV, PN_OP_CONTEXT_KEYS};
 static const uint8_t end_ops[] = {PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS};
 
 static void append(pn_program *p, const uint8_t *kinds, size_t n, uint32_t layer)
@@ -14,9 +15,15 @@ static void append(pn_program *p, const uint8_t *kinds, size_t n, uint32_t layer
     for (size_t i = 0; i < n; i++) p->ops[p->n_ops++] = (pn_op){kinds[i], (uint16_t)layer};
 }
 
+static size_t most_ops(const pn_description *d, const pn_description *drafter)
+{
+    size_t n = 1 + d->layers * (PN_COUNT(attention_ops) + PN_COUNT(sparse_ops) + 1) + PN_COUNT(end_ops);
+    return drafter ? n + PN_COUNT(context_ops) + drafter->layers * PN_COUNT(context_layer_ops) : n;
+}
+
 static ponder_status list_ops(pn_program *p, ponder_error *err)
 {
-    size_t most = 1 + p->d->layers * (PN_COUNT(attention_ops) + PN_COUNT(sparse_ops) + 1) + PN_COUNT(end_ops);
+    const size_t most = most_ops(p->d, p->drafter);
     p->ops = pn_zalloc_array(p->a, most, sizeof *p->ops);
     if (!p->ops) return pn_nomem(err, most * sizeof *p->ops);
     const uint8_t embed = PN_OP_EMBED, end = PN_OP_END;
@@ -27,19 +34,16 @@ static ponder_status list_ops(pn_program *p, ponder_error *err)
         else append(p, dense_ops, sizeof dense_ops, l);
         append(p, &end, 1, l);
     }
+    if (p->drafter) append(p, context_ops, sizeof context_ops, 0);
+    for (uint32_t l = 0; p->drafter && l < p->drafter->layers; l++) append(p, context_layer_ops, sizeof context_layer_ops, l);
     append(p, end_ops, sizeof end_ops, 0);
     return PONDER_OK;
-}
-
-static size_t ops_bytes(const pn_description *d)
-{
-    return (1 + d->layers * (PN_COUNT(attention_ops) + PN_COUNT(sparse_ops) + 1) + PN_COUNT(end_ops)) * sizeof(pn_op);
 }
 
 /* ---- working memory: one walk counts, the next hands out --------------------------------- */
 
 typedef struct quantised_reads {
-    bool in, attn, ff, out, rows, hidden, joined; /* some matrix that reads the slot is quantised */
+    bool in, attn, ff, out, rows, hidden, joined, taps, context; /* some matrix that reads the slot is quantised */
 } quantised_reads;
 
 static bool sparse_layers(const pn_description *d)
@@ -82,9 +86,17 @@ static uint32_t part_slots(const pn_description *d, const pn_limits *m)
     return PN_MAX(queries, least);
 }
 
-static void give_all(pn_arena *a, pn_program *p, const pn_description *d, const pn_limits *m, const quantised_reads *r)
+static void give_context(pn_arena *a, pn_program *p, const pn_description *drafter, const pn_limits *m, const quantised_reads *r)
+{
+    pn_arena_slot(a, &p->taps, (size_t)drafter->n_taps * drafter->width, m->columns, r->taps);
+    pn_arena_slot(a, &p->context, drafter->width, m->columns, r->context);
+    p->context_rope = pn_arena_floats(a, (size_t)m->columns * drafter->rot_dim);
+}
+
+static void give_all(pn_arena *a, pn_program *p, const pn_description *d, const pn_description *drafter, const pn_limits *m, const quantised_reads *r)
 {
     size_t cols = m->columns, heads = (size_t)d->heads * d->head_dim, kv = (size_t)d->kv_heads * d->head_dim;
+    if (drafter) kv = PN_MAX(kv, (size_t)drafter->kv_heads * drafter->head_dim);
     p->x = pn_arena_floats(a, cols * d->width);
     p->q = pn_arena_floats(a, cols * heads);
     p->kk = pn_arena_floats(a, cols * kv);
@@ -109,6 +121,8 @@ static void give_all(pn_arena *a, pn_program *p, const pn_description *d, const 
     p->run_of = pn_arena_give(a, cols, sizeof(uint16_t));
     p->col_of = pn_arena_give(a, m->outputs, sizeof(uint32_t));
     if (sparse_layers(d)) give_experts(a, p, d, m, r);
+    if (drafter) give_context(a, p, drafter, m, r);
+    if (d->block) p->picks = pn_arena_give(a, (size_t)m->outputs * pn_logits_pieces(d), sizeof *p->picks);
     p->scratch_bytes = (pn_scratch_bytes(d->head_dim) + sizeof(pn_attn_part) + 63) / 64 * 64;
     p->scratch = pn_arena_give(a, m->threads, p->scratch_bytes);
 }
@@ -122,18 +136,19 @@ static bool any(uint64_t roles, const pn_role *role, size_t n)
 
 #define ANY(roles, ...) any(roles, (const pn_role[]){__VA_ARGS__}, sizeof((pn_role[]){__VA_ARGS__}) / sizeof(pn_role))
 
-size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64_t roles)
+size_t pn_program_bytes(const pn_description *d, const pn_limits *limits, uint64_t roles, const pn_description *drafter, uint64_t drafter_roles)
 {
     const quantised_reads reads = {
         .in = ANY(roles, PN_W_Q, PN_W_K, PN_W_V, PN_W_G, PN_W_GATE, PN_W_UP, PN_W_LATENT_DOWN, PN_W_ROUTER),
         .attn = ANY(roles, PN_W_O), .ff = ANY(roles, PN_W_DOWN), .out = d->tied ? ANY(roles, PN_W_EMBED) : ANY(roles, PN_W_HEAD),
         .rows = ANY(roles, PN_W_EXPERTS_GATE, PN_W_EXPERTS_UP), .hidden = ANY(roles, PN_W_EXPERTS_DOWN),
         .joined = ANY(roles, PN_W_LATENT_UP),
+        .taps = ANY(drafter_roles, PN_W_CONTEXT), .context = ANY(drafter_roles, PN_W_K, PN_W_V),
     };
     pn_program p;
     pn_arena a = {0};
-    give_all(&a, &p, d, limits, &reads);
-    return a.at + ops_bytes(d) + sizeof p;
+    give_all(&a, &p, d, drafter, limits, &reads);
+    return a.at + most_ops(d, drafter) * sizeof(pn_op) + sizeof p;
 }
 
 static bool quantised(const pn_weight *w) { return w->batch && !pn_type_is_float(w->first.type); }
@@ -151,6 +166,9 @@ static quantised_reads find_reads(const pn_network *n)
         r.hidden |= quantised(&l->experts_down);
         r.joined |= quantised(&l->latent_up);
     }
+    if (!n->drafter) return r;
+    r.taps = quantised(&n->drafter->context);
+    for (uint32_t i = 0; i < n->drafter->d.layers; i++) r.context |= quantised(&n->drafter->layers[i].k) || quantised(&n->drafter->layers[i].v);
     return r;
 }
 
@@ -162,6 +180,8 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
     if (!p) return pn_nomem(err, sizeof *p);
     p->n = n;
     p->d = &n->d;
+    p->drafter = n->drafter ? &n->drafter->d : NULL;
+    if (p->drafter) pn_kv_layout_init(&p->drafter_kv, p->drafter, kv->type);
     p->k = *k;
     p->kv = *kv;
     p->limits = *limits;
@@ -174,7 +194,7 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
     }
     quantised_reads reads = find_reads(n);
     pn_arena count = {0};
-    give_all(&count, p, p->d, limits, &reads);
+    give_all(&count, p, p->d, p->drafter, limits, &reads);
     p->bytes = count.at;
     p->memory = pn_alloc_aligned(a, p->bytes, 64);
     ponder_status st = p->memory ? list_ops(p, err) : pn_nomem(err, p->bytes);
@@ -183,7 +203,7 @@ ponder_status pn_program_new(pn_program **out, const pn_network *n, const pn_ker
         return st;
     }
     pn_arena give_out = {.base = p->memory};
-    give_all(&give_out, p, p->d, limits, &reads);
+    give_all(&give_out, p, p->d, p->drafter, limits, &reads);
     *out = p;
     return PONDER_OK;
 }
@@ -192,7 +212,7 @@ void pn_program_free(pn_program *p)
 {
     if (!p) return;
     pn_free(p->a, p->memory, p->bytes);
-    if (p->ops) pn_free(p->a, p->ops, ops_bytes(p->d));
+    if (p->ops) pn_free(p->a, p->ops, most_ops(p->d, p->drafter) * sizeof *p->ops);
     pn_free(p->a, p, sizeof *p);
 }
 
@@ -207,9 +227,9 @@ void pn_program_begin(pn_program *p, pn_run *runs, uint32_t n_runs)
         runs[r].col = p->columns;
         runs[r].out = p->outputs;
         for (uint32_t i = 0; i < runs[r].n; i++) p->run_of[p->columns++] = (uint16_t)r;
-        for (uint32_t i = 0; i < runs[r].n_out; i++) p->col_of[p->outputs++] = p->columns - runs[r].n_out + i;
+        for (uint32_t i = 0; i < runs[r].n_out; i++) p->col_of[p->outputs++] = p->columns - runs[r].n_behind - runs[r].n_out + i;
     }
-    pn_slot *const slots[] = {&p->in, &p->attn, &p->ff, &p->joined}, *const rows[] = {&p->rows, &p->hidden};
+    pn_slot *const slots[] = {&p->in, &p->attn, &p->ff, &p->joined, &p->taps, &p->context}, *const rows[] = {&p->rows, &p->hidden};
     for (size_t i = 0; i < PN_COUNT(slots); i++) pn_slot_columns(slots[i], p->columns);
     for (size_t i = 0; i < PN_COUNT(rows); i++) pn_slot_columns(rows[i], p->columns * p->d->experts_used);
     pn_slot_columns(&p->out, p->outputs);
@@ -248,6 +268,12 @@ static uint32_t products_at(pn_program *p, uint32_t op, const pn_slot **in, pn_p
     case PN_OP_O: *in = &p->attn; to[0] = (pn_product){&l->o, p->t}; return 1;
     case PN_OP_DOWN: *in = &p->ff; to[0] = (pn_product){&l->down, p->t}; return 1;
     case PN_OP_LATENT_UP: *in = &p->joined; to[0] = (pn_product){&l->latent_up, p->t}; return 1;
+    case PN_OP_CONTEXT: *in = &p->taps; to[0] = (pn_product){&p->n->drafter->context, p->context.x}; return 1;
+    case PN_OP_CONTEXT_KV:
+        *in = &p->context;
+        to[0] = (pn_product){&l->k, p->kk};
+        to[1] = (pn_product){&l->v, p->v};
+        return 2;
     case PN_OP_HEAD: *in = &p->out; to[0] = (pn_product){pn_network_head(p->n), p->logits}; return 1;
     default: return 0;
     }
@@ -293,7 +319,7 @@ static bool work_idle(void *self)
 static bool any_logits(const pn_program *p)
 {
     for (uint32_t r = 0; r < p->n_runs; r++)
-        if (p->runs[r].logits && p->runs[r].n_out) return true;
+        if ((p->runs[r].logits || (p->d->block && !p->runs[r].dropped)) && p->runs[r].n_out) return true;
     return false;
 }
 
@@ -301,7 +327,7 @@ static uint32_t enter(pn_program *p, uint32_t op)
 {
     const pn_description *d = p->d;
     switch (p->ops[op].kind) {
-    case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP:
+    case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP: case PN_OP_CONTEXT: case PN_OP_CONTEXT_KV:
         return enter_products(p, op);
     case PN_OP_HEAD: return any_logits(p) ? enter_products(p, op) : 0;
     case PN_OP_LOGITS: return any_logits(p) ? pn_enter_logits(p) : 0;
@@ -310,6 +336,7 @@ static uint32_t enter(pn_program *p, uint32_t op)
     case PN_OP_JOIN: return pn_enter_join(p, op);
     case PN_OP_HEADS: case PN_OP_ATTENDED: return cut_columns(p, p->columns, (size_t)d->heads * d->head_dim * 2);
     case PN_OP_ACTIVATE: return cut_columns(p, p->columns, d->ff);
+    case PN_OP_CONTEXT_KEYS: return cut_columns(p, p->columns, (size_t)p->drafter->kv_heads * p->drafter->head_dim * 2);
     case PN_OP_SORT: return 1;
     case PN_OP_GATHER: return cut_columns(p, p->columns * d->experts_used, d->expert_width);
     case PN_OP_FETCH: return pn_enter_fetch(p, op);
@@ -345,6 +372,8 @@ static void column(pn_program *p, uint32_t op, uint32_t col)
     case PN_OP_COMBINE: pn_tile_combine(p, l, col); break;
     case PN_OP_END: pn_tile_end(p, op, col); break;
     case PN_OP_FINAL_NORM: pn_tile_final_norm(p, col); break;
+    case PN_OP_CONTEXT_NORM: pn_tile_context_norm(p, col); break;
+    case PN_OP_CONTEXT_KEYS: pn_tile_context_keys(p, l, col); break;
     default: break;
     }
 }
@@ -354,6 +383,7 @@ static void work_tile(void *self, uint32_t op, uint32_t tile, uint32_t thread)
     pn_program *p = self;
     switch (p->ops[op].kind) {
     case PN_OP_QKV: case PN_OP_O: case PN_OP_GATE_UP: case PN_OP_DOWN: case PN_OP_ROUTER: case PN_OP_LATENT_UP: case PN_OP_HEAD:
+    case PN_OP_CONTEXT: case PN_OP_CONTEXT_KV:
         pn_tile_products(&p->cut, &p->k, tile, p->scratch + thread * p->scratch_bytes);
         return;
     case PN_OP_ATTEND: pn_tile_attend(p, op, tile, thread); return;

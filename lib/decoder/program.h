@@ -11,6 +11,7 @@ typedef enum pn_op_kind {
     PN_OP_GATE_UP, PN_OP_ACTIVATE, PN_OP_DOWN,
     PN_OP_ROUTER, PN_OP_ROUTE, PN_OP_SORT, PN_OP_GATHER, PN_OP_FETCH, PN_OP_EXPERTS_IN, PN_OP_EXPERTS_ACTIVATE, PN_OP_EXPERTS_OUT,
     PN_OP_COMBINE, PN_OP_LATENT_UP,
+    PN_OP_CONTEXT, PN_OP_CONTEXT_NORM, PN_OP_CONTEXT_KV, PN_OP_CONTEXT_KEYS,
     PN_OP_END, PN_OP_FINAL_NORM, PN_OP_HEAD, PN_OP_LOGITS
 } pn_op_kind;
 
@@ -23,15 +24,23 @@ enum { PN_TILE_QUERIES = 64 };
 typedef struct pn_attn_part {
     pn_attn_query query[PN_TILE_QUERIES];
     const uint8_t *const *pages[PN_TILE_QUERIES];                 /* of the span's blocks */
-    uint32_t pos[PN_TILE_QUERIES], base[PN_TILE_QUERIES];         /* its own position, and the span's first */
+    uint32_t low[PN_TILE_QUERIES], end[PN_TILE_QUERIES];          /* positions that it sees */
+    uint32_t base[PN_TILE_QUERIES];                               /* the span's first */
     uint32_t n;
 } pn_attn_part;
 
 enum { SPAN_BLOCKS = 16, SPAN_KEYS = SPAN_BLOCKS * PN_KEYS };
 
+/* The likeliest of a piece of an output's logits, and the piece's sum of exp(logit - max). */
+typedef struct pn_pick {
+    float max, sum;
+    int32_t id;
+} pn_pick;
+
 struct pn_program {
     const pn_network *n;
     const pn_description *d;
+    const pn_description *drafter; /* of the network's drafter, or NULL */
     pn_kernels k;
     pn_kv_layout kv;
     pn_limits limits;
@@ -56,6 +65,12 @@ struct pn_program {
     uint32_t *col_of;         /* [outputs] */
     uint8_t *scratch;
     size_t scratch_bytes;     /* a thread */
+    pn_pick *picks;           /* of a drafter: [outputs][pieces] */
+
+    /* what a drafter reads */
+    pn_kv_layout drafter_kv;
+    pn_slot taps, context;    /* residual streams side by side; what becomes of them */
+    float *context_rope;      /* [columns][rot_dim] */
 
     /* experts */
     float *router, *latent, *joined_t;
@@ -84,7 +99,13 @@ struct pn_program {
     uint32_t span_round, spans_a_round;
 };
 
-static inline pn_layer *pn_op_layer(const pn_program *p, uint32_t op) { return &p->n->layers[p->ops[op].layer]; }
+static inline bool pn_op_is_context(const pn_program *p, uint32_t op) { return p->ops[op].kind >= PN_OP_CONTEXT && p->ops[op].kind <= PN_OP_CONTEXT_KEYS; }
+static inline pn_layer *pn_op_layer(const pn_program *p, uint32_t op)
+{
+    return &(pn_op_is_context(p, op) ? p->n->drafter : p->n)->layers[p->ops[op].layer];
+}
+
+void pn_rope_table(const pn_network *n, float *to, int table, uint32_t pos);
 void pn_tile_embed(pn_program *p, uint32_t col);
 void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col);
@@ -94,7 +115,14 @@ void pn_tile_end(pn_program *p, uint32_t op, uint32_t col);
 void pn_tile_final_norm(pn_program *p, uint32_t out);
 void pn_tile_logits(pn_program *p, uint32_t tile);
 uint32_t pn_logits_a_tile(const pn_program *p);
+uint32_t pn_logits_pieces(const pn_description *d);
 uint32_t pn_enter_logits(pn_program *p);
+
+/* ops_drafter.c */
+void pn_take_tap(pn_program *p, uint32_t layer, uint32_t col); /* what enters the layer */
+void pn_tile_context_norm(pn_program *p, uint32_t col);
+void pn_tile_context_keys(pn_program *p, const pn_layer *l, uint32_t col);
+void pn_pick_piece(pn_program *p, uint32_t out, uint32_t piece, float *y, uint32_t from, uint32_t n);
 
 uint32_t pn_enter_attend(pn_program *p, uint32_t op);
 void pn_tile_attend(pn_program *p, uint32_t op, uint32_t tile, uint32_t thread);

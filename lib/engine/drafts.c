@@ -8,6 +8,8 @@ static const float LEAST_CHANCE = 0.04f, MOST_CHANCE = 0.95f;
 
 void pn_sequence_draft(pn_sequence *s, uint32_t most) { s->drafts.most = PN_MIN(most, (uint32_t)PN_DRAFT_MOST); }
 
+void pn_sequence_ask_drafter(pn_sequence *s, bool ask) { s->drafts.ask = ask && s->e->drafter; }
+
 void pn_sequence_propose(pn_sequence *s, pn_propose propose, void *user)
 {
     s->drafts.propose = propose;
@@ -29,18 +31,28 @@ void pn_drafts_note_step(pn_engine *e, uint32_t columns, uint64_t us)
     *c = (pn_step_cost){KEEP * c->w + 1, KEEP * c->x + x, KEEP * c->y + y, KEEP * c->xx + x * x, KEEP * c->xy + x * y};
 }
 
+double pn_drafts_step_us(const pn_engine *e, uint32_t generating, double *column_us)
+{
+    const pn_step_cost *c = &e->cost;
+    const double spread = c->w * c->xx - c->x * c->x, mean = c->w > 0 ? c->y / c->w : 0;
+    *column_us = mean * COLUMN_SHARE / (1 + generating * COLUMN_SHARE);
+    if (c->w < MEASURED_STEPS) return 0;
+    if (spread < MEASURED_SPREAD * c->w * c->w) return mean;
+    *column_us = (c->w * c->xy - c->x * c->y) / spread;
+    return (c->y - *column_us * c->x) / c->w + *column_us * generating;
+}
+
 /* The most tokens a second: a column is worth it while its chance is above what the step's time is worth in tokens, which for
  * n sequences that generate in a + b n is n b / (a + b n). */
 float pn_drafts_least_chance(const pn_engine *e, uint32_t generating)
 {
-    const pn_step_cost *c = &e->cost;
-    const double n = generating, spread = c->w * c->xx - c->x * c->x;
-    double a = 1, b = COLUMN_SHARE;
-    if (c->w >= MEASURED_STEPS && spread >= MEASURED_SPREAD * c->w * c->w) {
-        b = (c->w * c->xy - c->x * c->y) / spread;
-        a = (c->y - b * c->x) / c->w;
+    const double n = generating;
+    double b = 0, step = pn_drafts_step_us(e, generating, &b);
+    if (step == 0) {
+        b = COLUMN_SHARE;
+        step = 1 + n * b;
     }
-    const double least = MARGIN * n * b / (a + n * b);
+    const double least = MARGIN * n * b / step;
     return least > LEAST_CHANCE ? (float)PN_MIN(least, (double)MOST_CHANCE) : LEAST_CHANCE;
 }
 
@@ -66,7 +78,13 @@ void pn_sequence_look_ahead(pn_sequence *s)
 {
     pn_drafts *d = &s->drafts;
     d->n = 0;
+    d->wanted = false;
     if (d->most == 0 || s->hold || s->n - s->past != 1) return;
+    if (d->ask) {
+        pn_luck_see(&d->luck, s->ids, s->n, d->accepted);
+        d->wanted = s->n < s->limit && room_for_rows(s);
+        return;
+    }
     const uint32_t most = PN_MIN(d->most, s->limit - s->n);
     uint32_t n = d->propose ? d->propose(d->user, s->ids, s->n, s->ids + s->n, d->chance, most)
                             : pn_lookup_propose(&d->lookup, s->ids, s->n, s->ids + s->n, d->chance, most);
@@ -103,7 +121,11 @@ void pn_sequence_take_ahead(pn_sequence *s)
     pthread_mutex_unlock(&s->e->mutex);
 }
 
-void pn_drafts_forget(pn_sequence *s) { s->drafts.n = s->drafts.ahead_at = s->drafts.ahead_to = 0; }
+void pn_drafts_forget(pn_sequence *s)
+{
+    s->drafts.n = s->drafts.ahead_at = s->drafts.ahead_to = 0;
+    s->drafts.wanted = false;
+}
 
 void pn_drafts_free(pn_sequence *s)
 {

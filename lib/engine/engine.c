@@ -11,6 +11,26 @@ void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_li
     out->outputs = (uint32_t)PN_MIN(PN_MAX(OUTPUT_BYTES / logits, (uint64_t)o->sequences), (uint64_t)o->columns);
 }
 
+/* A pass takes as many blocks as a step has columns, but one at least. */
+void pn_engine_drafter_limits(const pn_description *drafter, const pn_engine_options *o, pn_limits *out)
+{
+    pn_engine_limits(drafter, o, out);
+    const uint32_t blocks = PN_MIN(PN_MAX(o->columns / drafter->block, 1u), out->runs);
+    out->columns = blocks * drafter->block;
+    out->runs = blocks;
+    out->outputs = PN_MIN(PN_MAX(out->outputs, blocks), blocks * PN_MIN(drafter->block - 1, (uint32_t)PN_DRAFT_MOST));
+}
+
+static ponder_status new_drafter(pn_engine *e, const pn_kernels *k, ponder_error *err)
+{
+    const pn_network *n = e->n->drafter;
+    pn_kv_layout layout;
+    pn_kv_layout_init(&layout, &n->d, e->o.kv);
+    pn_engine_drafter_limits(&n->d, &e->o, &e->drafter_limits);
+    e->drafter_limits.threads = e->limits.threads;
+    return pn_program_new(&e->drafter, n, k, &layout, &e->drafter_limits, e->a, err);
+}
+
 ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engine_options *o, pn_team *team,
                             const ponder_alloc *a, ponder_error *err)
 {
@@ -32,18 +52,19 @@ ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engin
     pn_kernels_init(&k, pn_cpu_flags() & o->cpu);
     e->o.cpu = k.cpu;
     pn_kv_layout_init(&e->layout, &n->d, o->kv);
+    if (n->drafter) pn_kv_layout_add_drafter(&e->layout, &n->drafter->d);
     for (int g = 0; g < PN_GROUPS; g++) pn_pool_init(&e->pool[g], e->layout.page_bytes[g], a);
     e->runs = pn_zalloc_array(a, e->limits.runs, sizeof *e->runs);
     e->run_of = pn_zalloc_array(a, e->limits.runs, sizeof *e->run_of);
     ponder_status st = e->runs && e->run_of ? pn_program_new(&e->program, n, &k, &e->layout, &e->limits, a, err)
                                             : pn_nomem(err, e->limits.runs * sizeof *e->runs);
+    if (st == PONDER_OK && n->drafter) st = new_drafter(e, &k, err);
     if (st != PONDER_OK) {
         pn_engine_free(e);
         return st;
     }
     e->cursor.team = team;
     e->cursor.rest = &e->rest;
-    e->cursor.work = pn_program_work(e->program);
     *out = e;
     return PONDER_OK;
 }
@@ -53,6 +74,7 @@ void pn_engine_free(pn_engine *e)
     if (!e) return;
     for (int g = 0; g < PN_GROUPS; g++) pn_pool_release(&e->pool[g], e->pool[g].n_free);
     pn_program_free(e->program);
+    pn_program_free(e->drafter);
     pn_team_free(e->team);
     pn_free(e->a, e->runs, e->limits.runs * sizeof *e->runs);
     pn_free(e->a, e->run_of, e->limits.runs * sizeof *e->run_of);
@@ -67,21 +89,20 @@ void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out)
     pthread_mutex_lock(&e->mutex);
     *out = (pn_engine_counts){
         .steps = e->steps, .prefilled = e->prefilled, .sleeps = e->sleeps, .threads = e->limits.threads, .cpu = e->o.cpu,
-        .experts = pn_experts_counts(e->n->experts), .drafted = e->drafted, .accepted = e->accepted};
+        .experts = pn_experts_counts(e->n->experts), .drafted = e->drafted, .accepted = e->accepted,
+        .passes = e->passes};
     for (int g = 0; g < PN_GROUPS; g++) out->kv_bytes += e->pool[g].n_used * e->pool[g].page_bytes;
     pthread_mutex_unlock(&e->mutex);
 }
 
 /* ---- laying out a step ----------------------------------------------------------------------- */
 
-static uint32_t pending(const pn_sequence *s) { return s->n - s->past; }
-
 /* Adds up to `most` of the sequence's tokens as a run, and the drafts behind them; returns how many columns. */
 static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t drafts, uint32_t *outputs_left)
 {
-    uint32_t n = PN_MIN(pending(s), most);
+    uint32_t n = PN_MIN(pn_pending(s), most);
     if (s->every) n = PN_MIN(n, *outputs_left);
-    bool last = n == pending(s);
+    bool last = n == pn_pending(s);
     if (n == 0 || (last && *outputs_left == 0) || !pn_sequence_prepare(s, n + drafts)) return 0;
     n += drafts;
     s->drafts.in_step = drafts;
@@ -102,13 +123,10 @@ static uint32_t add_run(pn_engine *e, pn_sequence *s, uint32_t most, uint32_t dr
     return n;
 }
 
-static bool wants(const pn_sequence *s) { return s->waiting && !s->done && !s->in_step && pending(s) > 0; }
-static bool generates(const pn_sequence *s) { return pending(s) == 1 && !s->every; }
-
 static bool any_prompt(const pn_engine *e)
 {
     for (const pn_sequence *s = e->first; s; s = s->next)
-        if (wants(s) && !generates(s)) return true;
+        if (pn_wants_step(s) && !pn_generates(s)) return true;
     return false;
 }
 
@@ -120,39 +138,49 @@ static uint32_t paying(const pn_sequence *s, float least, uint32_t most)
     return n;
 }
 
+/* The runs are laid out. */
+void pn_engine_begin(pn_engine *e, pn_program *p, bool passing)
+{
+    e->n_live = e->n_runs;
+    e->passing = passing;
+    pn_program_begin(p, e->runs, e->n_runs);
+    e->cursor.work = pn_program_work(p);
+    pn_cursor_begin(&e->cursor);
+    e->active = true;
+    e->busy_us = 0;
+}
+
 /* Sequences that generate first (one token each, and drafts as far as they pay), then prompts: a whole step of them, or one
  * chunk when others generate. A prompt finds its place however many generate. */
 static void lay_out(pn_engine *e)
 {
+    if (!e->passed && pn_drafter_lay_out(e)) return;
+    e->passed = false; /* who came too late for a pass has none before this step */
     uint32_t columns = e->limits.columns, outputs = e->limits.outputs, generating = 0;
     uint32_t most = PN_MIN(e->limits.runs, columns);
     if (most > 1 && any_prompt(e)) most--;
     e->n_runs = 0;
-    for (const pn_sequence *s = e->first; s; s = s->next) generating += wants(s) && generates(s);
+    for (const pn_sequence *s = e->first; s; s = s->next) generating += pn_wants_step(s) && pn_generates(s);
     generating = PN_MIN(generating, most);
     const float least = pn_drafts_least_chance(e, generating);
     const uint32_t room = PN_MIN(columns, outputs);
     uint32_t drafts = room > e->n_waiting ? room - e->n_waiting : 0; /* nobody waits for a draft */
     for (pn_sequence *s = e->first; s && e->n_runs < generating; s = s->next) {
-        if (!wants(s) || !generates(s)) continue;
+        if (!pn_wants_step(s) || !pn_generates(s)) continue;
         const uint32_t n = add_run(e, s, 1, paying(s, least, drafts), &outputs);
         drafts -= n > 1 ? n - 1 : 0;
         columns -= n;
     }
     if (generating) columns = PN_MIN(columns, e->o.chunk);
     for (pn_sequence *s = e->first; s && e->n_runs < e->limits.runs && columns; s = s->next)
-        if (wants(s) && !generates(s)) columns -= add_run(e, s, columns, 0, &outputs);
+        if (pn_wants_step(s) && !pn_generates(s)) columns -= add_run(e, s, columns, 0, &outputs);
     if (e->n_runs == 0) return;
-    e->n_live = e->n_runs;
-    pn_program_begin(e->program, e->runs, e->n_runs);
-    pn_cursor_begin(&e->cursor);
-    e->active = true;
-    e->busy_us = 0;
+    pn_engine_begin(e, e->program, false);
 }
 
 static void end_step(pn_engine *e)
 {
-    e->active = false;
+    e->active = e->passing = false;
     e->n_runs = e->n_live = 0;
 }
 
@@ -186,7 +214,7 @@ static void commit_run(pn_engine *e, pn_sequence *s, const pn_run *r)
     pn_engine_to_back(s);
     if (s->outputs.logits) s->outputs.logits += (size_t)r->n * d->vocab;
     if (s->outputs.hidden) s->outputs.hidden += (size_t)r->n * d->width;
-    if (pending(s) > 0) return;
+    if (pn_pending(s) > 0) return;
     s->logits_valid = r->logits != NULL;
     s->last = drafts ? r->logits : s->logits;
     pn_drafts_computed(s, drafts);
@@ -281,7 +309,13 @@ static bool lead(pn_engine *e, pn_caller *me, uint64_t until)
     const uint64_t began = pn_now_us();
     const bool finished = pn_engine_lead(e, &e->cursor, until, me->cancel);
     e->busy_us += pn_now_us() - began;
-    if (finished) commit(e);
+    if (finished && e->passing) {
+        pn_drafter_commit(e);
+        e->passed = true;
+        end_step(e);
+    } else if (finished) {
+        commit(e);
+    }
     e->tasks_turn = true;
     return true;
 }

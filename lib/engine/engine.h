@@ -26,9 +26,10 @@ void pn_engine_free(pn_engine *e); /* every sequence must have been freed */
 
 /* What an engine with these options allocates, and what a sequence of `tokens` reserves. */
 void pn_engine_limits(const pn_description *d, const pn_engine_options *o, pn_limits *out);
+void pn_engine_drafter_limits(const pn_description *drafter, const pn_engine_options *o, pn_limits *out); /* of its passes */
 /* `tokens`, halved until what a sequence of them reserves is at most `bytes` (or 1). */
 uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes);
-uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens);
+uint64_t pn_kv_reserve_bytes(const pn_kv_layout *l, uint32_t columns, uint64_t tokens);
 uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens); /* beside its pages */
 
 typedef struct pn_engine_counts {
@@ -36,6 +37,7 @@ typedef struct pn_engine_counts {
     uint64_t sleeps;          /* times that a caller went to sleep */
     pn_expert_counts experts; /* zeros when all are held */
     uint64_t drafted, accepted; /* draft tokens computed; of them, those that were then appended */
+    uint64_t passes;          /* of a drafter */
     uint32_t threads, cpu;
 } pn_engine_counts;
 void pn_engine_read_counts(pn_engine *e, pn_engine_counts *out);
@@ -106,6 +108,10 @@ typedef uint32_t (*pn_propose)(void *user, const int32_t *ids, uint32_t n, int32
 
 /* At most so many drafts a step (0: none), looked up in the sequence's own tokens. Forks take it over. */
 void pn_sequence_draft(pn_sequence *s, uint32_t most);
+/* The drafts come of the network's drafter: a pass of it before a step, where it seems to be worth its time. Without a drafter: the look-up.
+ * Forks take it over. */
+void pn_sequence_ask_drafter(pn_sequence *s, bool ask);
+void pn_engine_always_draft(pn_engine *e);            /* whatever passes and their guesses' columns cost: for tests */
 void pn_sequence_propose(pn_sequence *s, pn_propose propose, void *user); /* in the place of the look-up; NULL: again that */
 void pn_sequence_read_drafts(const pn_sequence *s, uint64_t *drafted, uint64_t *accepted);
 

@@ -12,6 +12,7 @@ typedef struct pn_table {
     pn_page **page;           /* [slots]; NULL: not kept */
     uint8_t **bytes;          /* the same pages' memory, as the decoder wants it */
     uint64_t credits;
+    uint32_t first_kept;      /* of a window: pages below are gone (but for the mark's) */
 } pn_table;
 
 typedef struct pn_row_span {
@@ -36,11 +37,28 @@ typedef struct pn_lookup {
     uint32_t times[PN_LOOKUP_CLASSES]; /* ... of so many */
 } pn_lookup;
 
+/* How a drafter does on a sequence's text. A guess's class is how probable the drafter thinks it. */
+enum { PN_LUCK_CLASSES = 8 };
+typedef struct pn_luck {
+    float hit[PN_LUCK_CLASSES]; /* share of guesses that came, where all before them had */
+    uint32_t times[PN_LUCK_CLASSES];
+    float taken;              /* guesses that came, a pass */
+    uint32_t passes;          /* that it is the mean of */
+    uint32_t pause;           /* steps until a pass is tried again, when they did not pay */
+    int32_t guess[PN_DRAFT_MOST]; /* of the newest pass, */
+    uint8_t rank[PN_DRAFT_MOST]; /* their classes, */
+    uint32_t n, at;           /* how many, for the tokens from which on */
+    uint64_t accepted;        /* by the sequence, before it */
+} pn_luck;
+
 typedef struct pn_drafts {
     uint32_t most;            /* a step; 0: off */
     pn_propose propose;       /* NULL: the look-up */
     void *user;
     pn_lookup lookup;
+    bool ask;                 /* the drafter */
+    bool wanted;              /* a pass, before the next step */
+    pn_luck luck;
     uint32_t n;               /* proposed for the next step: ids behind the sequence's own, and */
     float chance[PN_DRAFT_MOST];
     uint32_t in_step;         /* of them, taken into the step that is laid out */
@@ -66,7 +84,7 @@ struct pn_sequence {
     uint32_t n_spans, cap_spans;
     const float **row_at;     /* [limit] once there are spans, else NULL; NULL: the token's own embedding */
     pn_table table[PN_GROUPS];
-    uint32_t first_kept;      /* sliding pages below are gone (but for the mark's) */
+    uint32_t context_from;    /* positions before it have no keys of the drafter's */
     float *logits;
     const float *last;        /* [vocab] after token `past`: in logits or among the drafts' rows */
     bool logits_valid;
@@ -115,7 +133,16 @@ struct pn_engine {
     _Atomic uint64_t prefill_ns, decode_us;
     pn_step_cost cost;
     uint64_t drafted, accepted;
+    pn_program *drafter;      /* NULL: none */
+    pn_limits drafter_limits;
+    bool always_draft;
+    bool passing, passed;     /* what is laid out is a pass; the newest step was one */
+    uint64_t passes, pass_us; /* smoothed, of a sequence; 0: not measured yet */
 };
+
+static inline uint32_t pn_pending(const pn_sequence *s) { return s->n - s->past; }
+static inline bool pn_wants_step(const pn_sequence *s) { return s->waiting && !s->done && !s->in_step && pn_pending(s) > 0; }
+static inline bool pn_generates(const pn_sequence *s) { return pn_pending(s) == 1 && !s->every; }
 
 /* ---- callers; all under the lock -------------------------------------------------------------------- */
 
@@ -146,6 +173,7 @@ void pn_sequence_withdraw(pn_sequence *s);
 void pn_engine_drop_run(pn_engine *e, pn_sequence *s);   /* of the step that is laid out; nobody computes */
 void pn_engine_to_back(pn_sequence *s);                  /* others are served first */
 bool pn_sequence_prepare(pn_sequence *s, uint32_t n);   /* pages of the next n positions, own ones */
+bool pn_sequence_prepare_block(pn_sequence *s, uint32_t n); /* ... the drafter's alone */
 void pn_sequence_commit(pn_sequence *s, uint32_t n);
 /* Drafts. The first and the last two under the lock. */
 void pn_drafts_note_step(pn_engine *e, uint32_t columns, uint64_t us);
@@ -156,9 +184,19 @@ void pn_lookup_init(pn_lookup *l);
 uint32_t pn_lookup_propose(pn_lookup *l, const int32_t *ids, uint32_t n, int32_t *out, float *chance, uint32_t most);
 void pn_drafts_forget(pn_sequence *s);
 void pn_drafts_free(pn_sequence *s);
+/* A step's time with so many generating sequences; 0: not measured. */
+double pn_drafts_step_us(const pn_engine *e, uint32_t generating, double *column_us);
+/* A drafter's passes. All but the first three under the lock. */
+void pn_luck_init(pn_luck *l);
+void pn_luck_see(pn_luck *l, const int32_t *ids, uint32_t n, uint64_t accepted); /* what came of the newest guesses */
+void pn_luck_guess(pn_luck *l, uint32_t i, uint32_t at, int32_t id, float probability, float *chance); /* *chance: of the one before, then its own */
+bool pn_luck_pays(pn_luck *l, double pass, double column, uint32_t generating); /* times as shares of a step's */
+void pn_engine_begin(pn_engine *e, pn_program *p, bool passing);
+bool pn_drafter_lay_out(pn_engine *e);                  /* a pass for those who want one; false: for nobody */
+void pn_drafter_commit(pn_engine *e);
 /* The chance below which a draft does not pay for its column in a step of so many generating sequences. */
 float pn_drafts_least_chance(const pn_engine *e, uint32_t generating);
 
-void pn_sequence_trim(pn_sequence *s);                  /* drop sliding pages that no position needs */
+void pn_sequence_trim(pn_sequence *s);                  /* drop pages of windows that no position needs */
 
 #endif

@@ -3,24 +3,24 @@
 
 /* Pages a sequence can hold at once. Sliding layers: the window, the columns of a step (or of a try, which is no longer), the
  * two ends, and the window before the mark. */
-static uint64_t pages_needed(const pn_description *d, uint32_t columns, uint64_t tokens, int group)
+static uint64_t pages_needed(const pn_kv_layout *l, uint32_t columns, uint64_t tokens, int group)
 {
     uint64_t all = (tokens + PN_KEYS - 1) / PN_KEYS;
-    if (group == PN_FULL) return all;
-    uint64_t window = d->window / PN_KEYS + 2;
-    return PN_MIN(all, 2 * window + columns / PN_KEYS + 1);
+    if (!l->window[group]) return all;
+    uint64_t window = l->window[group] / PN_KEYS + 2;
+    return PN_MIN(all, 2 * window + PN_MAX(columns, l->block) / PN_KEYS + 1);
 }
 
-uint64_t pn_kv_reserve_bytes(const pn_description *d, const pn_kv_layout *l, uint32_t columns, uint64_t tokens)
+uint64_t pn_kv_reserve_bytes(const pn_kv_layout *l, uint32_t columns, uint64_t tokens)
 {
     uint64_t bytes = 0;
-    for (int g = 0; g < PN_GROUPS; g++) bytes += l->page_bytes[g] ? pages_needed(d, columns, tokens, g) * l->page_bytes[g] : 0;
+    for (int g = 0; g < PN_GROUPS; g++) bytes += l->page_bytes[g] ? pages_needed(l, columns, tokens, g) * l->page_bytes[g] : 0;
     return bytes;
 }
 
 uint32_t pn_engine_fit(const pn_engine *e, uint32_t tokens, uint64_t bytes)
 {
-    while (tokens > 1 && pn_kv_reserve_bytes(&e->n->d, &e->layout, e->o.columns, tokens) > bytes) tokens /= 2;
+    while (tokens > 1 && pn_kv_reserve_bytes(&e->layout, e->o.columns, tokens) > bytes) tokens /= 2;
     return PN_MAX(tokens, 1u);
 }
 
@@ -31,19 +31,20 @@ uint64_t pn_sequence_own_bytes(const pn_description *d, uint64_t tokens)
 }
 
 static bool has_group(const pn_engine *e, int g) { return e->layout.page_bytes[g] != 0; }
+static bool has_window(const pn_engine *e, int g) { return has_group(e, g) && e->layout.window[g] != 0; }
 
 static void lock(pn_engine *e) { pthread_mutex_lock(&e->mutex); }
 static void unlock(pn_engine *e) { pthread_mutex_unlock(&e->mutex); }
 
 /* ---- life -------------------------------------------------------------------------------- */
 
+/* One piece for all groups: pages, then where their bytes are. */
+static size_t tables_bytes(const pn_sequence *s) { return (size_t)2 * PN_GROUPS * s->slots * sizeof(void *); }
+
 static void free_memory(pn_sequence *s)
 {
     pn_engine *e = s->e;
-    for (int g = 0; g < PN_GROUPS; g++) {
-        pn_free(e->a, s->table[g].page, s->slots * sizeof *s->table[g].page);
-        pn_free(e->a, s->table[g].bytes, s->slots * sizeof *s->table[g].bytes);
-    }
+    pn_free(e->a, s->table[0].page, tables_bytes(s));
     pn_sequence_cut_rows(s, 0);
     pn_free(e->a, s->spans, s->cap_spans * sizeof *s->spans);
     pn_free(e->a, s->row_at, s->limit * sizeof *s->row_at);
@@ -65,13 +66,13 @@ static pn_sequence *new_memory(pn_engine *e, uint32_t tokens)
     s->logits = pn_zalloc_array(e->a, e->n->d.vocab, sizeof *s->logits);
     s->last = s->logits;
     pn_lookup_init(&s->drafts.lookup);
-    bool ok = s->ids && s->logits;
-    for (int g = 0; g < PN_GROUPS; g++) {
-        s->table[g].page = pn_zalloc_array(e->a, s->slots, sizeof *s->table[g].page);
-        s->table[g].bytes = pn_zalloc_array(e->a, s->slots, sizeof *s->table[g].bytes);
-        ok = ok && s->table[g].page && s->table[g].bytes;
+    pn_luck_init(&s->drafts.luck);
+    pn_page **pages = pn_zalloc(e->a, tables_bytes(s));
+    for (int g = 0; g < PN_GROUPS && pages; g++) {
+        s->table[g].page = pages + (size_t)g * s->slots;
+        s->table[g].bytes = (uint8_t **)(void *)(pages + (size_t)(PN_GROUPS + g) * s->slots);
     }
-    if (ok) return s;
+    if (s->ids && s->logits && pages) return s;
     free_memory(s);
     return NULL;
 }
@@ -113,7 +114,7 @@ static bool reserve(pn_engine *e, const uint64_t n[PN_GROUPS])
 
 static ponder_status no_pages(pn_engine *e, uint32_t tokens, ponder_error *err)
 {
-    uint64_t bytes = pn_kv_reserve_bytes(&e->n->d, &e->layout, e->o.columns, tokens);
+    uint64_t bytes = pn_kv_reserve_bytes(&e->layout, e->o.columns, tokens);
     return pn_fail(err, PONDER_E_NOMEM, "no memory for the pages of %u tokens (%llu bytes)", tokens, (unsigned long long)bytes);
 }
 
@@ -124,7 +125,7 @@ ponder_status pn_sequence_new(pn_sequence **out, pn_engine *e, uint32_t tokens, 
     if (!s) return no_pages(e, tokens, err);
     uint64_t need[PN_GROUPS] = {0};
     for (int g = 0; g < PN_GROUPS; g++) {
-        if (has_group(e, g)) need[g] = pages_needed(&e->n->d, e->o.columns, tokens, g);
+        if (has_group(e, g)) need[g] = pages_needed(&e->layout, e->o.columns, tokens, g);
         s->table[g].credits = need[g];
     }
     lock(e);
@@ -188,7 +189,7 @@ void pn_sequence_free(pn_sequence *s)
 /* ---- fork ---------------------------------------------------------------------------------- */
 
 /* What the child must reserve: pages it will fill, and a spare for each shared page that one of the two will have to
- * replace: the one being written, and every page of a sliding layer. */
+ * replace: the one being written, and every page of a window. */
 static void fork_needs(const pn_sequence *s, uint32_t tokens, uint64_t credits[PN_GROUPS], uint64_t spares[PN_GROUPS])
 {
     const pn_engine *e = s->e;
@@ -197,10 +198,10 @@ static void fork_needs(const pn_sequence *s, uint32_t tokens, uint64_t credits[P
         if (!has_group(e, g)) continue;
         uint64_t held = 0;
         for (uint32_t i = 0; i < s->slots; i++) held += s->table[g].page[i] != NULL;
-        uint64_t need = pages_needed(&e->n->d, e->o.columns, tokens, g);
+        uint64_t need = pages_needed(&e->layout, e->o.columns, tokens, g);
         credits[g] = need > held ? need - held : 0;
         bool partial = s->past % PN_KEYS != 0;
-        spares[g] = g == PN_SLIDING ? held : partial ? 1 : 0;
+        spares[g] = has_window(e, g) ? held : partial ? 1 : 0;
     }
 }
 
@@ -211,7 +212,7 @@ static void share_pages(pn_sequence *child, pn_sequence *s)
             pn_page *p = s->table[g].page[i];
             if (!p) continue;
             p->refs++;
-            if (g == PN_SLIDING || (i == s->past / PN_KEYS && s->past % PN_KEYS)) p->spare++;
+            if (has_window(s->e, g) || (i == s->past / PN_KEYS && s->past % PN_KEYS)) p->spare++;
             child->table[g].page[i] = p;
             child->table[g].bytes[i] = p->bytes;
         }
@@ -251,10 +252,13 @@ ponder_status pn_sequence_fork(pn_sequence **out, pn_sequence *s, uint32_t token
     c->n = s->n;
     c->past = s->past;
     c->mark = s->mark;
-    c->first_kept = s->first_kept;
+    for (int g = 0; g < PN_GROUPS; g++) c->table[g].first_kept = s->table[g].first_kept;
+    c->context_from = s->context_from;
     c->logits_valid = s->logits_valid;
     if (s->logits_valid) memcpy(c->logits, s->last, e->n->d.vocab * sizeof *s->logits);
-    c->drafts = (pn_drafts){.most = s->drafts.most, .propose = s->drafts.propose, .user = s->drafts.user, .lookup = s->drafts.lookup};
+    c->drafts = (pn_drafts){.most = s->drafts.most, .propose = s->drafts.propose, .user = s->drafts.user, .lookup = s->drafts.lookup,
+                            .ask = s->drafts.ask, .luck = s->drafts.luck};
+    c->drafts.luck.n = 0;
     *out = c;
     return PONDER_OK;
 }
@@ -280,31 +284,45 @@ static void own_page(pn_sequence *s, int g, uint32_t slot)
     t->bytes[slot] = page->bytes;
 }
 
-bool pn_sequence_prepare(pn_sequence *s, uint32_t n)
+static bool prepare(pn_sequence *s, int g, uint32_t n)
 {
-    for (int g = 0; g < PN_GROUPS; g++) {
-        if (!has_group(s->e, g)) continue;
-        for (uint32_t slot = s->past / PN_KEYS; slot <= (s->past + n - 1) / PN_KEYS; slot++) {
-            if (!s->e->pool[g].free && !(s->table[g].page[slot] && s->table[g].page[slot]->refs == 1)) return false;
-            own_page(s, g, slot);
-        }
+    pn_page *const *page = s->table[g].page;
+    for (uint32_t slot = s->past / PN_KEYS; slot <= (s->past + n - 1) / PN_KEYS; slot++) {
+        if (!s->e->pool[g].free && !(page[slot] && page[slot]->refs == 1)) return false;
+        if (g == PN_DRAFTER && !page[slot] && slot * PN_KEYS < s->past) s->context_from = s->past; /* it was given up, or never there */
+        own_page(s, g, slot);
     }
     return true;
 }
 
-static uint32_t window_slot(const pn_sequence *s, uint32_t pos)
+bool pn_sequence_prepare(pn_sequence *s, uint32_t n)
 {
-    uint32_t window = s->e->n->d.window;
+    for (int g = 0; g < PN_GROUPS; g++)
+        if (has_group(s->e, g) && !prepare(s, g, n)) return false;
+    return true;
+}
+
+bool pn_sequence_prepare_block(pn_sequence *s, uint32_t n) { return prepare(s, PN_DRAFTER, n); }
+
+static uint32_t window_slot(const pn_sequence *s, int g, uint32_t pos)
+{
+    uint32_t window = s->e->layout.window[g];
     return pos > window ? (pos - window) / PN_KEYS : 0; /* one position more than it sees: the last can be done again */
+}
+
+static void trim(pn_sequence *s, int g)
+{
+    pn_table *t = &s->table[g];
+    uint32_t keep = window_slot(s, g, s->hold ? PN_MIN(s->past, s->hold) : s->past), mark_from = window_slot(s, g, s->mark), mark_to = s->mark / PN_KEYS;
+    for (uint32_t i = t->first_kept; i < keep; i++)
+        if (i < mark_from || i > mark_to) drop_page(s, g, i);
+    t->first_kept = PN_MIN(keep, mark_from);
 }
 
 void pn_sequence_trim(pn_sequence *s)
 {
-    if (!has_group(s->e, PN_SLIDING)) return;
-    uint32_t keep = window_slot(s, s->hold ? PN_MIN(s->past, s->hold) : s->past), mark_from = window_slot(s, s->mark), mark_to = s->mark / PN_KEYS;
-    for (uint32_t i = s->first_kept; i < keep; i++)
-        if (i < mark_from || i > mark_to) drop_page(s, PN_SLIDING, i);
-    s->first_kept = PN_MIN(keep, mark_from);
+    for (int g = 0; g < PN_GROUPS; g++)
+        if (has_window(s->e, g)) trim(s, g);
 }
 
 void pn_sequence_commit(pn_sequence *s, uint32_t n)
@@ -421,12 +439,13 @@ ponder_status pn_sequence_rewind(pn_sequence *s, uint32_t tokens, uint32_t *reco
             for (uint32_t i = (past + PN_KEYS - 1) / PN_KEYS; i < s->slots; i++) drop_page(s, g, i);
         s->past = past;
         s->logits_valid = false;
-        s->first_kept = 0;
+        for (int g = 0; g < PN_GROUPS; g++) s->table[g].first_kept = 0;
+        s->context_from = PN_MIN(s->context_from, past);
         s->mark = PN_MIN(s->mark, past);
     }
     unlock(s->e);
     if (!ok) return no_pages(s->e, s->limit, err);
-    if (tokens < s->n) s->drafts.lookup.seen = 0;
+    if (tokens < s->n) s->drafts.lookup.seen = s->drafts.luck.n = 0;
     s->n = tokens;
     pn_sequence_cut_rows(s, tokens);
     if (recompute) *recompute = tokens - PN_MIN(past, tokens);

@@ -112,6 +112,8 @@ ponder_status pn_json_source(pn_json *out, pn_source *s, const char *what, const
 ponder_status pn_describe_gguf(const pn_checkpoint *c, pn_description *d, ponder_error *err);
 ponder_status pn_describe_hf(const pn_checkpoint *c, pn_description *d, ponder_error *err);
 ponder_status pn_describe_vocab(const pn_checkpoint *c, pn_description *d, ponder_error *err);
+/* Numbers that no model can have, whatever they were read from. */
+ponder_status pn_describe_check(const pn_description *d, ponder_error *err);
 /* What is the same in both containers for an architecture; false: not known here. */
 bool pn_describe_arch(pn_description *d, const char *arch);
 /* The configuration of the text model inside config.json, and its model_type without "_text". */

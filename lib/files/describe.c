@@ -84,12 +84,16 @@ static ponder_status check_numbers(const pn_description *d, ponder_error *err)
     return PONDER_OK;
 }
 
+ponder_status pn_describe_check(const pn_description *d, ponder_error *err)
+{
+    ponder_status s = check_numbers(d, err);
+    if (s == PONDER_OK) s = check_shape(d, err);
+    return s == PONDER_OK ? check_layers(d, err) : s;
+}
+
 ponder_status pn_describe(const pn_checkpoint *c, pn_description *d, ponder_error *err)
 {
     memset(d, 0, sizeof *d);
     ponder_status s = c->gguf ? pn_describe_gguf(c, d, err) : pn_describe_hf(c, d, err);
-    if (s == PONDER_OK) s = check_numbers(d, err);
-    if (s == PONDER_OK) s = check_shape(d, err);
-    if (s == PONDER_OK) s = check_layers(d, err);
-    return s;
+    return s == PONDER_OK ? pn_describe_check(d, err) : s;
 }

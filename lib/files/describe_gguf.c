@@ -195,6 +195,7 @@ ponder_status pn_describe_gguf(const pn_checkpoint *c, pn_description *d, ponder
     if (arch.n >= sizeof name) return pn_fail(err, PONDER_E_UNSUPPORTED, "architecture %.*s", SHOWN(arch));
     memcpy(name, arch.p, arch.n);
     name[arch.n] = 0;
+    if (!strcmp(name, "dflash")) return pn_fail(err, PONDER_E_UNSUPPORTED, "architecture dflash: a drafter, which is loaded beside its model");
     if (!pn_describe_arch(d, name)) return pn_fail(err, PONDER_E_UNSUPPORTED, "architecture %.*s", SHOWN(arch));
     sizes(&r);
     rope_scaling(&r);

@@ -116,7 +116,7 @@ typedef struct pn_layer_info {
     bool sparse;           /* mixture of experts */
 } pn_layer_info;
 
-enum { PN_MAX_LAYERS = 512 };
+enum { PN_MAX_LAYERS = 512, PN_MAX_TAPS = 16, PN_MAX_BLOCK = 128 };
 
 typedef struct pn_description {
     char arch[24];         /* "llama", "qwen2", "qwen3", "gemma3", "muse-glimmer", "muse-spark" */
@@ -157,12 +157,19 @@ typedef struct pn_description {
     bool experts_norm;     /* routing weights divided by their sum */
     bool fused_gate_up;    /* safetensors: one tensor [E][2F][M], gate first */
     int32_t bos, eos;      /* -1: unknown */
+    /* A drafter (DFlash): */
+    uint32_t block;        /* positions of a pass, the newest token and mask tokens behind it; 0: no drafter */
+    int32_t mask;
+    uint32_t n_taps;       /* residual streams of its target that it reads side by side, */
+    uint16_t tap[PN_MAX_TAPS]; /* each as it enters this layer */
     pn_layer_info layer[PN_MAX_LAYERS];
 } pn_description;
 
 /* PONDER_E_UNSUPPORTED: an architecture or a setting that is not computed here, named. PONDER_E_FORMAT: a key missing,
  * of the wrong type or absurd, named. Also checks that numbers fit each other (heads divide by kv_heads, ...). */
 ponder_status pn_describe(const pn_checkpoint *c, pn_description *d, ponder_error *err);
+/* A drafter for `target`: what it shares with it (vocabulary, width) must agree. */
+ponder_status pn_describe_drafter(const pn_checkpoint *c, const pn_description *target, pn_description *d, ponder_error *err);
 
 /* What a weight is for; layer is ignored by the first group. */
 typedef enum pn_role {
@@ -173,6 +180,7 @@ typedef enum pn_role {
     PN_W_ATTN_ALPHA, PN_W_ATTN_BETA, PN_W_FFN_ALPHA, PN_W_FFN_BETA, PN_W_ATTN_RGATE, PN_W_FFN_RGATE,
     PN_W_ROUTER, PN_W_ROUTER_BIAS, PN_W_LATENT_DOWN, PN_W_LATENT_UP, PN_W_PRE_EXPERT_NORM, PN_W_POST_EXPERT_NORM,
     PN_W_EXPERTS_GATE, PN_W_EXPERTS_UP, PN_W_EXPERTS_DOWN,
+    PN_W_CONTEXT, PN_W_CONTEXT_NORM,
     PN_W_COUNT
 } pn_role;
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 /* How a weight is shaped, in the description's terms. */
-typedef enum dim { ONE, WIDTH, VOCAB, HEADS, KV, HEAD, FF, EXPERTS, LATENT, EFF, ROT } dim;
+typedef enum dim { ONE, WIDTH, VOCAB, HEADS, KV, HEAD, FF, EXPERTS, LATENT, EFF, ROT, TAPS } dim;
 /* Where it occurs. */
 typedef enum kind { GLOBAL, LAYER, DENSE, SPARSE } kind;
 
@@ -51,6 +51,8 @@ static const weight table[PN_W_COUNT] = {
     [PN_W_EXPERTS_GATE] = {SPARSE, EFF, LATENT, "ffn_gate_exps.weight", "mlp.experts.gate_up_proj"},
     [PN_W_EXPERTS_UP] = {SPARSE, EFF, LATENT, "ffn_up_exps.weight", "mlp.experts.gate_up_proj"},
     [PN_W_EXPERTS_DOWN] = {SPARSE, LATENT, EFF, "ffn_down_exps.weight", "mlp.experts.down_proj"},
+    [PN_W_CONTEXT] = {GLOBAL, WIDTH, TAPS, "fc.weight", "encoder.fc.weight"},
+    [PN_W_CONTEXT_NORM] = {GLOBAL, ONE, WIDTH, "enc.output_norm.weight", "encoder.output_norm_enc.weight"},
 };
 
 static uint64_t size_of(const pn_description *d, dim which)
@@ -67,6 +69,7 @@ static uint64_t size_of(const pn_description *d, dim which)
     case LATENT: return d->expert_width;
     case EFF: return d->expert_ff;
     case ROT: return d->rot_dim / 2;
+    case TAPS: return (uint64_t)d->n_taps * d->width;
     }
     return 0;
 }
@@ -80,6 +83,8 @@ static bool is_used(const pn_checkpoint *c, const pn_description *d, pn_role rol
     if (w->kind == SPARSE && !d->layer[layer].sparse) return false;
     switch (role) {
     case PN_W_ROPE_FACTORS: return pn_checkpoint_find(c, w->gguf) != NULL;
+    case PN_W_EMBED: case PN_W_HEAD: return d->block == 0; /* a drafter's are its target's */
+    case PN_W_CONTEXT: case PN_W_CONTEXT_NORM: return d->block != 0;
     case PN_W_G: return d->gate;
     case PN_W_Q_BIAS: case PN_W_K_BIAS: case PN_W_V_BIAS: return d->qkv_bias;
     case PN_W_O_BIAS: return d->out_bias;

@@ -155,6 +155,16 @@ static ponder_status open_towers(pn_checkpoint **out, pn_checkpoint *ck, const p
     return PONDER_OK;
 }
 
+/* ---- a drafter ----------------------------------------------------------------------------------------- */
+
+/* NULL: none is asked for. */
+static ponder_status open_drafter(pn_checkpoint **out, const ponder_config *c, const ponder_alloc *a, ponder_error *err)
+{
+    const char *path = pn_config_str(c, PONDER_P_DRAFTER);
+    *out = NULL;
+    return *path ? pn_checkpoint_open(out, path, a, err) : PONDER_OK;
+}
+
 /* The token that rows stand for: by its name, or as the folder's config says. */
 static int32_t placeholder(const pn_core *core, const pn_checkpoint *ck, const char *name, const char *key)
 {
@@ -193,35 +203,75 @@ typedef struct extras {
     uint64_t file, tokenizer;  /* the open file's tables; kept while weights are mapped */
 } extras;
 
+/* A drafter's, from its file's metadata; d NULL: there is none. */
+typedef struct drafter_plan {
+    pn_description *d;        /* to be freed */
+    pn_weight_plan w;
+    uint64_t file_bytes;
+    uint64_t drafts;          /* most that a step of a session computes, the drafter's or looked-up ones */
+} drafter_plan;
+
+static ponder_status plan_drafter(drafter_plan *out, const pn_description *d, const ponder_config *c, const pn_load_options *lo, const ponder_alloc *a,
+                                  ponder_error *err)
+{
+    pn_checkpoint *from;
+    *out = (drafter_plan){.drafts = *pn_config_str(c, PONDER_P_DRAFT) ? (uint64_t)pn_config_i64(c, PONDER_P_DRAFT_TOKENS) : 0};
+    ponder_status st = open_drafter(&from, c, a, err);
+    if (st != PONDER_OK || !from) return st;
+    out->file_bytes = pn_checkpoint_bytes(from);
+    out->d = pn_zalloc(a, sizeof *out->d);
+    st = out->d ? pn_describe_drafter(from, d, out->d, err) : pn_nomem(err, sizeof *out->d);
+    if (st == PONDER_OK) st = pn_network_plan(&out->w, from, out->d, lo, err);
+    pn_checkpoint_free(from);
+    return st;
+}
+
 /* A generating session has one row of logits, and a prompt shorter than a step does not reach every column: what nobody
  * writes is reserved (and counted under the cap), yet takes no memory. */
-static uint64_t untouched(const pn_description *d, const pn_limits *limits, uint64_t quantised, uint64_t tokens)
+static uint64_t untouched(const pn_description *d, const pn_limits *limits, uint64_t quantised, uint64_t tokens, const drafter_plan *dp)
 {
     pn_limits reached = *limits;
     reached.outputs = 1;
     reached.columns = (uint32_t)PN_MIN((uint64_t)reached.columns, tokens);
-    return pn_program_bytes(d, limits, quantised) - pn_program_bytes(d, &reached, quantised);
+    return pn_program_bytes(d, limits, quantised, dp->d, dp->w.quantised) - pn_program_bytes(d, &reached, quantised, dp->d, dp->w.quantised);
 }
 
-static void fill_plan(ponder_plan *p, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, uint64_t tokens,
-                      const extras *x)
+/* What a drafter adds but for its weights: the memory of passes, of which one session reaches a block. */
+static void add_passes(ponder_plan *p, uint64_t *idle, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o, const drafter_plan *dp)
 {
-    pn_kv_layout layout;
+    const uint64_t head = w->quantised >> (d->tied ? PN_W_EMBED : PN_W_HEAD) & 1, quantised = dp->w.quantised | head << PN_W_HEAD;
+    pn_limits limits, reached;
+    pn_engine_drafter_limits(dp->d, o, &limits);
+    reached = limits;
+    reached.columns = dp->d->block;
+    reached.outputs = PN_MIN(limits.outputs, dp->d->block - 1);
+    const uint64_t all = pn_program_bytes(dp->d, &limits, quantised, NULL, 0);
+    p->scratch_bytes += all + sizeof(pn_network) + dp->d->layers * sizeof(pn_layer);
+    *idle += dp->drafts ? all - pn_program_bytes(dp->d, &reached, quantised, NULL, 0) : all;
+}
+
+static void fill_plan(ponder_plan *p, pn_kv_layout *layout, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o,
+                      uint64_t tokens, const extras *x, const drafter_plan *dp)
+{
     pn_limits limits;
-    pn_kv_layout_init(&layout, d, o->kv);
+    pn_kv_layout_init(layout, d, o->kv);
+    if (dp->d) pn_kv_layout_add_drafter(layout, dp->d);
     pn_engine_limits(d, o, &limits);
-    p->weight_bytes = w->owned;
-    p->mapped_bytes = w->mapped;
-    p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) + x->tokenizer +
-                       (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
-                       pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens);
-    p->kv_bytes_token = layout.page_bytes[PN_FULL] / PN_KEYS;
-    pn_kv_layout sliding = layout;
+    uint64_t idle = untouched(d, &limits, w->quantised, tokens, dp);
+    p->drafter_bytes = dp->w.owned;
+    p->weight_bytes = w->owned + dp->w.owned;
+    p->mapped_bytes = w->mapped + dp->w.mapped;
+    p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised, dp->d, dp->w.quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) +
+                       x->tokenizer + (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
+                       pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens) + (dp->drafts ? (dp->drafts + 1) * d->vocab * sizeof(float) : 0);
+    if (dp->d) add_passes(p, &idle, d, w, o, dp);
+    p->kv_bytes_token = layout->page_bytes[PN_FULL] / PN_KEYS;
+    pn_kv_layout sliding = *layout;
     sliding.page_bytes[PN_FULL] = 0;
-    p->kv_bytes_fixed = pn_kv_reserve_bytes(d, &sliding, o->columns, UINT32_MAX);
-    p->session_bytes = pn_kv_reserve_bytes(d, &layout, o->columns, tokens);
-    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes - untouched(d, &limits, w->quantised, tokens);
-    p->peak_bytes = PN_MAX(p->weight_bytes + w->transient + x->file + x->tokenizer, running);
+    p->kv_bytes_fixed = pn_kv_reserve_bytes(&sliding, o->columns, UINT32_MAX);
+    p->session_bytes = pn_kv_reserve_bytes(layout, o->columns, tokens);
+    uint64_t running = p->weight_bytes + p->mapped_bytes + p->scratch_bytes + p->session_bytes - idle;
+    p->peak_bytes = PN_MAX(p->weight_bytes + PN_MAX(w->transient, dp->w.transient) + x->file + x->tokenizer, running);
 }
 
 /* Tower weights come on top of the decoder's; an encoding's memory is told apart, since it is there for moments only. */
@@ -262,16 +312,21 @@ static ponder_status read_measured(extras *x, pn_core *core, pn_checkpoint *ck, 
     return st;
 }
 
-static ponder_status plan_all(ponder_plan *p, uint64_t *experts, pn_checkpoint *ck, const pn_description *d, const ponder_config *c,
+static ponder_status plan_all(ponder_plan *p, pn_kv_layout *layout, uint64_t *experts, pn_checkpoint *ck, const pn_description *d, const ponder_config *c,
                               const pn_engine_options *o, const pn_load_options *lo, const extras *x, const ponder_alloc *a, ponder_error *err)
 {
     pn_weight_plan w;
+    drafter_plan dp = {0};
     ponder_status st = pn_network_plan(&w, ck, d, lo, err);
-    if (st != PONDER_OK) return st;
-    *experts = w.experts;
-    p->file_bytes = pn_checkpoint_bytes(ck);
-    fill_plan(p, d, &w, o, session_tokens(d, c), x);
-    return plan_towers(p, ck, d, c, lo, o, a, err);
+    if (st == PONDER_OK) st = plan_drafter(&dp, d, c, lo, a, err);
+    if (st == PONDER_OK) {
+        *experts = w.experts;
+        p->file_bytes = pn_checkpoint_bytes(ck) + dp.file_bytes;
+        fill_plan(p, layout, d, &w, o, session_tokens(d, c), x, &dp);
+        st = plan_towers(p, ck, d, c, lo, o, a, err);
+    }
+    pn_free(a, dp.d, sizeof *dp.d);
+    return st;
 }
 
 /* A session beside experts that are read on demand, when no context is asked for. */
@@ -286,11 +341,10 @@ static ponder_status fit_experts(pn_load_options *lo, pn_checkpoint *ck, const p
     pn_kv_layout layout;
     uint64_t experts = 0;
     if (!cap) return PONDER_OK;
-    ponder_status st = plan_all(&p, &experts, ck, d, c, o, lo, x, a, err);
+    ponder_status st = plan_all(&p, &layout, &experts, ck, d, c, o, lo, x, a, err);
     if (st != PONDER_OK || !experts) return st;
-    pn_kv_layout_init(&layout, d, o->kv);
     const uint64_t tokens = pn_config_i64(c, PONDER_P_CONTEXT) ? session_tokens(d, c) : PN_MIN(d->context, (uint32_t)TOKENS_BESIDE_EXPERTS);
-    const uint64_t rest = p.weight_bytes - experts + p.scratch_bytes + pn_kv_reserve_bytes(d, &layout, o->columns, tokens) + x->file + SLACK_BYTES;
+    const uint64_t rest = p.weight_bytes - experts + p.scratch_bytes + pn_kv_reserve_bytes(&layout, o->columns, tokens) + x->file + SLACK_BYTES;
     if (rest + experts <= cap) return PONDER_OK;
     uint64_t least = 0;
     st = pn_experts_least(&least, ck, d, lo, err);
@@ -378,19 +432,24 @@ static int32_t tell_progress(void *user, uint64_t done, uint64_t total)
 
 static ponder_status load_weights(pn_core *core, pn_checkpoint *ck, const ponder_config *c, pn_load_options *lo, ponder_error *err)
 {
-    pn_checkpoint *towers;
+    pn_checkpoint *towers, *drafter = NULL;
     ponder_status st = open_towers(&towers, ck, c, &core->meter.alloc, err);
+    if (st == PONDER_OK) st = open_drafter(&drafter, c, &core->meter.alloc, err);
     if (st != PONDER_OK) {
+        pn_checkpoint_free(towers);
         pn_checkpoint_free(ck);
         return st;
     }
     whole_progress w = {.c = c, .total = pn_checkpoint_bytes(ck) + (towers && towers != ck ? pn_checkpoint_bytes(towers) : 0)};
+    if (drafter) w.total += pn_checkpoint_bytes(drafter);
     if (lo->progress) {
         lo->progress = tell_progress;
         lo->progress_user = &w;
     }
     pn_checkpoint_hold(ck);
     st = pn_network_load(&core->network, ck, lo, &core->meter.alloc, err);
+    if (st != PONDER_OK) pn_checkpoint_free(drafter);
+    else if (drafter) st = pn_network_load_drafter(core->network, drafter, lo, err);
     if (st == PONDER_OK && towers) st = load_towers(core, ck, towers, c, lo, err);
     if (st == PONDER_OK && lo->progress && c->progress(c->progress_user, w.total, w.total) != 0)
         st = pn_fail(err, PONDER_E_CANCELLED, "loading was cancelled");
@@ -480,6 +539,7 @@ ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_con
     pn_engine_options o;
     pn_load_options lo;
     uint64_t experts;
+    pn_kv_layout layout;
     extras x;
     pn_core *core = NULL;
     pn_checkpoint *ck = NULL;
@@ -496,7 +556,7 @@ ponder_status pn_model_plan(ponder_plan *out, const char *path, const ponder_con
     if (st == PONDER_OK) st = pn_describe(ck, d, err);
     lo.threads = o.runner ? PN_MAX(o.runner->threads, 1u) : o.threads;
     if (st == PONDER_OK) st = fit_experts(&lo, ck, d, c, &o, &x, a, err);
-    if (st == PONDER_OK) st = plan_all(out, &experts, ck, d, c, &o, &lo, &x, a, err);
+    if (st == PONDER_OK) st = plan_all(out, &layout, &experts, ck, d, c, &o, &lo, &x, a, err);
     pn_free(a, d, sizeof *d);
     pn_checkpoint_free(ck);
     pn_core_release(core);

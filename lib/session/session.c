@@ -11,6 +11,10 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
 {
     const char *effort = pn_config_str(c, PONDER_P_EFFORT);
     if (strlen(effort) >= sizeof s->effort) return pn_fail(&s->err, PONDER_E_RANGE, "effort: longer than %zu bytes", sizeof s->effort - 1);
+    const char *draft = pn_config_str(c, PONDER_P_DRAFT);
+    const bool ask = strcmp(draft, "drafter") == 0;
+    if (ask && !s->distant && !s->model->core->network->drafter)
+        return pn_fail(&s->err, PONDER_E_UNSUPPORTED, "draft: the model was opened without a drafter");
     ponder_status st = pn_session_set_binding(s, pn_config_str(c, PONDER_P_SCHEMA), pn_config_str(c, PONDER_P_REGEX));
     if (st == PONDER_OK && s->distant) st = pn_distant_configure(s, c);
     if (st == PONDER_OK) st = pn_session_set_thinking(s, c);
@@ -31,7 +35,8 @@ ponder_status pn_session_configure(ponder_session *s, const ponder_config *c)
     s->agent_limit = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_LIMIT);
     s->agent_depth = (uint32_t)pn_config_i64(c, PONDER_P_AGENT_DEPTH);
     s->agent_tokens = (uint64_t)pn_config_i64(c, PONDER_P_AGENT_TOKENS);
-    s->drafts = *pn_config_str(c, PONDER_P_DRAFT) ? (uint32_t)pn_config_i64(c, PONDER_P_DRAFT_TOKENS) : 0;
+    s->drafts = *draft ? (uint32_t)pn_config_i64(c, PONDER_P_DRAFT_TOKENS) : 0;
+    s->ask_drafter = ask;
     memcpy(s->effort, effort, strlen(effort) + 1);
     static const pn_strings none = {.n = 0};
     return pn_strings_copy(&s->stop, c ? &c->stop : &none, s->a, &s->err);
@@ -136,6 +141,7 @@ static void take_settings(ponder_session *c, const ponder_session *s)
     c->agent_depth = s->agent_depth;
     c->agent_tokens = s->agent_tokens;
     c->drafts = s->drafts;
+    c->ask_drafter = s->ask_drafter;
     c->grammar = s->grammar ? pn_grammar_ref(s->grammar) : NULL;
     memcpy(c->effort, s->effort, sizeof c->effort);
 }

@@ -37,7 +37,7 @@ uint64_t pn_meter_peak(const pn_meter *m);
 
 /* ---- config ---------------------------------------------------------------------------------- */
 
-enum { PN_PARAMS = 90, PN_STRINGS = 16 };
+enum { PN_PARAMS = 91, PN_STRINGS = 16 };
 #define PN_MOST_MS (INT64_C(1) << 40)
 
 /* What a parameter adds to, each time it is set. */
@@ -272,6 +272,7 @@ struct ponder_session {
     uint32_t agent_limit, agent_depth;
     uint64_t agent_tokens;
     uint32_t drafts;          /* most of a step; 0: none */
+    bool ask_drafter;         /* they are the drafter's */
     char effort[24];
     pn_template template;
     pn_strings stop;

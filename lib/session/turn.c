@@ -246,6 +246,7 @@ static ponder_status begin(ponder_session *s)
     pn_session_begin_thinking(s);
     if (!s->seq) return PONDER_OK;
     pn_sequence_draft(s->seq, s->drafts);
+    pn_sequence_ask_drafter(s->seq, s->ask_drafter);
     pn_sequence_read_drafts(s->seq, &s->drafted_before, &s->accepted_before);
     return PONDER_OK;
 }

@@ -4,6 +4,7 @@ tower, with random weights. Only the standard library is needed.
     python3 tests/bench/large.py glimmer OUT.gguf [--layers 52] [--type q4_k_m] [--tokenizer tokenizer.model]
     python3 tests/bench/large.py spark OUT.gguf --layers 3 [--vocab 32000] [--seed 1]
     python3 tests/bench/large.py tower OUT.gguf [--layers 50] [--type q8_0] [--width-out 6656]
+    python3 tests/bench/large.py drafter OUT.gguf [--layers 5] [--type q4_k] [--target-layers 52]
 
 Weights come from one random block of 64 MB a format, at varying places, with scales that keep each product of normed inputs near
 one: activations neither vanish nor overflow. q4_k_m: Q4_K, with Q6_K for the head and for half of the layers' ffn_down and attn_v.
@@ -247,6 +248,35 @@ def spark(out, a):
         out.matrix(blk + "ffn_down_exps.weight", better, ff, latent, experts)
 
 
+def drafter(out, a):
+    """Glimmer's, for a target of so many layers."""
+    width, ff, heads, kv_heads, head_dim = 6656, 19968, 32, 8, 128
+    taps = [2 + i * (a.target_layers - 4) // 4 for i in range(5)]
+    out.keys_of("dflash", 4, block_count=a.layers, context_length=131072, embedding_length=width, feed_forward_length=ff, attention__head_count=heads,
+                attention__head_count_kv=kv_heads, attention__key_length=head_dim, attention__value_length=head_dim, attention__sliding_window=2048,
+                block_size=16)
+    out.keys_of("dflash", 6, attention__layer_norm_rms_epsilon=1e-5, rope__freq_base=5e5)
+    out.array("dflash.attention.sliding_window_pattern", 7, [True] * a.layers)
+    out.array("dflash.target_layers", 5, taps)
+    out.key("tokenizer.ggml.mask_token_id", 4, 201818)
+    out.matrix("fc.weight", a.type, 5 * width, width)
+    out.vector("enc.output_norm.weight", width)
+    out.vector("output_norm.weight", width)
+    for i in range(a.layers):
+        blk = f"blk.{i}."
+        for name in ("attn_norm", "ffn_norm"):
+            out.vector(f"{blk}{name}.weight", width)
+        for name in ("attn_q_norm", "attn_k_norm"):
+            out.vector(f"{blk}{name}.weight", head_dim)
+        out.matrix(blk + "attn_q.weight", a.type, width, heads * head_dim)
+        out.matrix(blk + "attn_k.weight", a.type, width, kv_heads * head_dim)
+        out.matrix(blk + "attn_v.weight", a.type, width, kv_heads * head_dim)
+        out.matrix(blk + "attn_output.weight", a.type, heads * head_dim, width)
+        out.matrix(blk + "ffn_gate.weight", a.type, width, ff)
+        out.matrix(blk + "ffn_up.weight", a.type, width, ff)
+        out.matrix(blk + "ffn_down.weight", a.type, ff, width)
+
+
 def tower(out, a):
     width, ff, side, adapter = 1536, 8960, 32, 4096
     out.key("general.type", 8, "mmproj")
@@ -278,20 +308,21 @@ def tower(out, a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("model", choices=["glimmer", "spark", "tower"])
+    p.add_argument("model", choices=["glimmer", "spark", "tower", "drafter"])
     p.add_argument("out")
     p.add_argument("--layers", type=int, help="fewer than the released model's")
-    p.add_argument("--type", choices=["q4_k_m", *BLOCK], help="q4_k_m; the tower: q8_0")
+    p.add_argument("--type", choices=["q4_k_m", *BLOCK], help="q4_k_m; the tower: q8_0, the drafter: q4_k")
     p.add_argument("--vocab", type=int, default=202048)
     p.add_argument("--experts", type=int, default=256)
     p.add_argument("--width-out", type=int, default=6656, help="of the tower's rows: the text model's")
+    p.add_argument("--target-layers", type=int, default=52, help="of the model that a drafter is for")
     p.add_argument("--tokenizer")
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
-    a.layers = a.layers or {"glimmer": 52, "spark": 62, "tower": 50}[a.model]
-    a.type = a.type or ("q8_0" if a.model == "tower" else "q4_k_m")
-    out = File(a.out, {"glimmer": "muse-glimmer", "spark": "muse-spark", "tower": "clip"}[a.model], a.seed)
-    {"glimmer": glimmer, "spark": spark, "tower": tower}[a.model](out, a)
+    a.layers = a.layers or {"glimmer": 52, "spark": 62, "tower": 50, "drafter": 5}[a.model]
+    a.type = a.type or {"tower": "q8_0", "drafter": "q4_k"}.get(a.model, "q4_k_m")
+    out = File(a.out, {"glimmer": "muse-glimmer", "spark": "muse-spark", "tower": "clip", "drafter": "dflash"}[a.model], a.seed)
+    {"glimmer": glimmer, "spark": spark, "tower": tower, "drafter": drafter}[a.model](out, a)
     out.close()
 
 

@@ -36,6 +36,18 @@ static inline pn_network *load_network(const char *name)
     return load_network_at(path);
 }
 
+/* A drafter for it, of a folder with a GGUF. */
+static inline void load_drafter(pn_network *n, const char *name)
+{
+    ponder_error err = {.size = sizeof err};
+    char path[512];
+    pn_checkpoint *c;
+    snprintf(path, sizeof path, "%s/%s/model.gguf", getenv("PONDER_TEST_DATA"), name);
+    if (pn_checkpoint_open(&c, path, NULL, &err) != PONDER_OK) fail_msg("%s", err.text);
+    pn_load_options o = {.repack = true, .quantize = -1};
+    if (pn_network_load_drafter(n, c, &o, &err) != PONDER_OK) fail_msg("%s", err.text);
+}
+
 static inline pn_engine_options default_options(void)
 {
     return (pn_engine_options){.threads = 1, .cpu = 7, .columns = 64, .chunk = 16, .sequences = 16, .kv = PN_KV_F16};

@@ -75,11 +75,15 @@ def common_keys(t, c, ff=True):
     t.f32(attention__layer_norm_rms_epsilon=c.rms_norm_eps)
 
 
+def numpy_state_of(model):
+    """Weights as float32 by their checkpoint name."""
+    return {n: p.detach().to(torch.float32).numpy() for n, p in model.state_dict().items()}
+
+
 def numpy_state(model):
-    """Weights as float32 by their checkpoint name; tied heads are left out as in the file."""
+    """The same; tied heads are left out as in the file."""
     tied = model.config.get_text_config().tie_word_embeddings
-    return {n: p.detach().to(torch.float32).numpy() for n, p in model.state_dict().items()
-            if not (tied and n == "lm_head.weight")}
+    return {n: a for n, a in numpy_state_of(model).items() if not (tied and n == "lm_head.weight")}
 
 
 def llama3_factors(c):

@@ -41,25 +41,50 @@ static ponder_config *plan_config(int repack, const char *kv, int64_t context)
 /* The library's own count: what a cap must allow. Weights and pages exactly, the whole within the promise. */
 static const char *const kv_types[] = {"f16", "q8_0", "q4"};
 
-static void plan_of(const char *name, int repack, const char *kv)
+static void plan_with(ponder_config *c, const char *name, const char *how)
 {
-    ponder_config *c = plan_config(repack, kv, 1024);
     ponder_plan p = {.size = sizeof p};
     OK(ponder_model_plan(&p, data_path(name), c));
     ponder_model *m = open_model(name, c);
     assert_int_equal(info(m, PONDER_INFO_WEIGHT_BYTES), p.weight_bytes);
+    assert_true((p.drafter_bytes > 0) == (strstr(how, "drafter") != NULL) && p.drafter_bytes < p.weight_bytes);
     const int64_t opened = info(m, PONDER_INFO_MEMORY_BYTES);
     ponder_session *s = new_session(m, c);
     assert_true(info(m, PONDER_INFO_MEMORY_BYTES) - opened >= (int64_t)p.session_bytes);
     fill(s, 1024);
     const double used = (double)info(m, PONDER_INFO_PEAK_BYTES);
     const double planned = (double)(p.weight_bytes + p.scratch_bytes + p.session_bytes);
-    printf("%-18s repack %d %-4s: planned %.0f, counted %.0f, %+.2f %%\n", name, repack, kv, planned, used, 100 * (planned / used - 1));
+    printf("%-18s %-22s: planned %.0f, counted %.0f, %+.2f %%\n", name, how, planned, used, 100 * (planned / used - 1));
     assert_true(planned > 0.98 * used && planned < 1.02 * used);
     assert_true(p.peak_bytes <= p.weight_bytes + p.scratch_bytes + p.session_bytes + p.mapped_bytes + (4 << 20));
     ponder_session_free(s);
     ponder_model_free(m);
+}
+
+static void plan_of(const char *name, int repack, const char *kv)
+{
+    char how[32];
+    ponder_config *c = plan_config(repack, kv, 1024);
+    snprintf(how, sizeof how, "repack %d %s", repack, kv);
+    plan_with(c, name, how);
     ponder_config_free(c);
+}
+
+/* With drafts, which have rows of logits, and a drafter, which has weights, pages and passes. */
+static void plans_with_drafts(void **state)
+{
+    (void)state;
+    for (int repack = 0; repack < 2; repack++) {
+        ponder_config *c = plan_config(repack, "f16", 1024);
+        OK(ponder_config_set_i64(c, PONDER_P_DRAFT_TOKENS, 31));
+        OK(ponder_config_set_str(c, PONDER_P_DRAFT, "lookup"));
+        plan_with(c, "seed0", "lookup");
+        OK(ponder_config_set_str(c, PONDER_P_DRAFTER, data_path("seed0-drafter/model.gguf")));
+        plan_with(c, "seed0", "drafter, lookup");
+        OK(ponder_config_set_str(c, PONDER_P_DRAFT, "drafter"));
+        plan_with(c, "seed0", "drafter, drafter");
+        ponder_config_free(c);
+    }
 }
 
 static void plans(void **state)
@@ -501,7 +526,7 @@ int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "measure") == 0) return measure(argv[2], argv[3][0] - '0', argv[4]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plans), cmocka_unit_test(real_memory), cmocka_unit_test(caps), cmocka_unit_test(context_as_memory_allows), cmocka_unit_test(experts_under_a_cap),
+        cmocka_unit_test(plans), cmocka_unit_test(plans_with_drafts), cmocka_unit_test(real_memory), cmocka_unit_test(caps), cmocka_unit_test(context_as_memory_allows), cmocka_unit_test(experts_under_a_cap),
         cmocka_unit_test(progress), cmocka_unit_test(share_is_the_same), cmocka_unit_test(freed_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,17 +136,69 @@ static ponder_status one_life(long at)
     return l.st;
 }
 
-static void every_allocation_fails_in_turn(void **state)
+/* Drafts of both kinds, while a conversation goes on, forks and is saved. */
+static ponder_status one_drafting_life(long at)
 {
-    (void)state;
-    assert_true(one_life(-1) >= 0);
+    life l = {.st = PONDER_OK};
+    ponder_session *loaded = NULL;
+    static char state[1 << 20];
+    size_t n;
+    calls = live = 0;
+    fail_at = at;
+    TRY(&l, ponder_config_new(&l.c, &alloc));
+    TRY(&l, ponder_config_set_i64(l.c, PONDER_P_THREADS, 1));
+    TRY(&l, ponder_config_set_i64(l.c, PONDER_P_CONTEXT, 512));
+    TRY(&l, ponder_config_set_i64(l.c, PONDER_P_MAX_TOKENS, 12));
+    TRY(&l, ponder_config_set_i64(l.c, PONDER_P_IGNORE_EOS, 1));
+    TRY(&l, ponder_config_set_str(l.c, PONDER_P_DRAFTER, data_path("seed0-drafter/model.gguf")));
+    TRY(&l, ponder_config_set_str(l.c, PONDER_P_DRAFT, "drafter"));
+    TRY(&l, ponder_model_open(&l.m, data_path("seed0"), l.c));
+    TRY(&l, ponder_session_new(&l.s, l.m, l.c));
+    TRY(&l, ponder_session_add(l.s, "user", "From B do 1p2t3s4p", 18));
+    TRY(&l, ponder_session_generate(l.s, NULL, NULL));
+    TRY(&l, ponder_session_fork(&l.fork, l.s, NULL));
+    TRY(&l, ponder_session_generate(l.fork, NULL, NULL));
+    TRY(&l, ponder_session_save(l.s, state, sizeof state, &n));
+    TRY(&l, ponder_session_new(&loaded, l.m, l.c));
+    TRY(&l, ponder_session_load(loaded, state, n));
+    TRY(&l, ponder_session_generate(loaded, NULL, NULL));
+    TRY(&l, ponder_config_set_str(l.c, PONDER_P_DRAFT, "lookup"));
+    TRY(&l, ponder_config_set_i64(l.c, PONDER_P_DRAFT_TOKENS, 20));
+    TRY(&l, ponder_session_configure(l.s, l.c));
+    TRY(&l, ponder_session_generate(l.s, NULL, NULL));
+    if (l.st < 0 && l.st != PONDER_E_NOMEM) fail_msg("allocation %ld failed: status %d, %s", at, (int)l.st, l.s ? ponder_session_error(l.s) : "");
+    if (l.st < 0) useful_again(&l);
+    ponder_config_free(l.c);
+    ponder_model_free(l.m);
+    ponder_session_free(l.fork);
+    ponder_session_free(loaded);
+    ponder_session_free(l.s);
+    if (live != 0) fail_msg("allocation %ld failed: %ld pieces left", at, (long)live);
+    return l.st;
+}
+
+static void each_in_turn(ponder_status (*one)(long at))
+{
+    assert_true(one(-1) >= 0);
     const long all = calls;
     const char *every = getenv("PONDER_TEST_EVERY");
     const long stride = every ? atol(every) : 1;
     long survived = 0, failed = 0;
-    for (long at = 0; at < all; at += stride, failed++) survived += one_life(at) >= 0;
+    for (long at = 0; at < all; at += stride, failed++) survived += one(at) >= 0;
     printf("%ld of %ld allocations failed, %ld of them not needed for success\n", failed, all, survived);
     assert_true(survived <= failed / 10); /* caches may forget */
+}
+
+static void every_allocation_fails_in_turn(void **state)
+{
+    (void)state;
+    each_in_turn(one_life);
+}
+
+static void every_allocation_fails_with_drafts(void **state)
+{
+    (void)state;
+    each_in_turn(one_drafting_life);
 }
 
 /* A picture whose attaching failed is none: when it is attached at last, it is the first, and there is no second to look at. */
@@ -195,6 +247,6 @@ static void a_failed_picture_is_not_looked_at(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_fails_in_turn), cmocka_unit_test(a_failed_picture_is_not_looked_at)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_fails_in_turn), cmocka_unit_test(every_allocation_fails_with_drafts), cmocka_unit_test(a_failed_picture_is_not_looked_at)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,7 @@ P_PROJECTOR = 110  # str: path of a GGUF with the model's image and audio towers
 P_TOWERS = 111  # i64: 0 leaves the towers of a folder unread: no images and no sound, less memory
 P_MEDIA_CACHE = 112  # i64: bytes of encoded images and sounds kept, so that the same one is encoded once
 P_IMAGE_TOKENS = 113  # i64: most tokens a picture takes; 0: the model's own limit
+P_DRAFTER = 114  # str: path of a drafter made for the model: a GGUF of architecture "dflash", or a folder. It is loaded with the model; PONDER_P_DRAFT "drafter" uses it
 P_CONTEXT = 200  # i64: tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows
 P_MAX_TOKENS = 201  # i64*: most tokens one generate produces; 0: until the context is full
 P_SEED = 202  # i64*: of the counter-based random numbers
@@ -60,7 +61,7 @@ P_SCHEMA = 216  # str*: JSON Schema that binds the answer (never the thought); "
 P_REGEX = 217  # str*: regular expression that binds the answer; "": none
 P_STRICT_TOOLS = 218  # i64*: 1 binds the arguments of tool calls to the tools' schemas
 P_LOOK_CLOSER = 219  # i64*: 1 offers the model the tool image.zoom, which ponder_session_run answers itself
-P_DRAFT = 220  # str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. "": off. doc/performance.md
+P_DRAFT = 220  # str*: "lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; "drafter": those that the model's drafter guesses (PONDER_P_DRAFTER; PONDER_E_UNSUPPORTED without one), while they pay. The same tokens come out. "": off. doc/performance.md
 P_DRAFT_TOKENS = 221  # i64*: most such tokens a step
 P_ALPHA = 300  # str: "white" is laid under a transparent picture, or "drop" forgets alpha; "": drop for a path, else white
 P_MAX_PIXELS = 301  # i64: largest picture that is decoded, in pixels
@@ -330,6 +331,7 @@ class ponder_plan(Structure):
         ("peak_bytes", c_uint64),
         ("tower_bytes", c_uint64),
         ("encode_bytes", c_uint64),
+        ("drafter_bytes", c_uint64),
     ]
 
 
@@ -470,7 +472,7 @@ SIZES = {
     ponder_runner: 32,
     ponder_param_info: 96,
     ponder_source: 32,
-    ponder_plan: 88,
+    ponder_plan: 96,
     ponder_view: 40,
     ponder_samples: 32,
     ponder_token_prob: 8,
@@ -781,6 +783,7 @@ PARAMS = [
     ("towers", 111, TYPE_I64),
     ("media_cache", 112, TYPE_I64),
     ("image_tokens", 113, TYPE_I64),
+    ("drafter", 114, TYPE_STR),
     ("context", 200, TYPE_I64),
     ("max_tokens", 201, TYPE_I64),
     ("seed", 202, TYPE_I64),
@@ -919,6 +922,10 @@ class ConfigSetters:
         """Most tokens a picture takes; 0: the model's own limit."""
         return self._i64(P_IMAGE_TOKENS, value)
 
+    def set_drafter(self, value: str):
+        """Path of a drafter made for the model: a GGUF of architecture "dflash", or a folder. It is loaded with the model; PONDER_P_DRAFT "drafter" uses it."""
+        return self._str(P_DRAFTER, value)
+
     def set_context(self, value: int):
         """Tokens the session may hold; pages for them are reserved; 0: the model's limit, as memory allows."""
         return self._i64(P_CONTEXT, value)
@@ -1000,7 +1007,7 @@ class ConfigSetters:
         return self._i64(P_LOOK_CLOSER, value)
 
     def set_draft(self, value: str):
-        """"lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; the same tokens come out. '' : off. doc/performance.md. May change later (Session.configure)."""
+        """"lookup": tokens that the session's own text makes likely are computed along with the next one, which is faster where text repeats; "drafter": those that the model's drafter guesses (PONDER_P_DRAFTER; PONDER_E_UNSUPPORTED without one), while they pay. The same tokens come out. '' : off. doc/performance.md. May change later (Session.configure)."""
         return self._str(P_DRAFT, value)
 
     def set_draft_tokens(self, value: int):
