@@ -87,8 +87,9 @@ ponder_status pn_tok_set(pn_tokenizer *t, uint32_t id, const char *p, size_t n, 
 ponder_status pn_tok_index(pn_tokenizer *t, ponder_error *err); /* after the last pn_tok_set */
 uint32_t pn_tok_lookup(const pn_tokenizer *t, const char *p, size_t n);
 ponder_status pn_tok_pairs(pn_tokenizer *t, uint32_t n, ponder_error *err);
-/* left and right as bytes; the number is for the error text and is the rank. */
-ponder_status pn_tok_add_pair(pn_tokenizer *t, pn_str left, pn_str right, uint32_t number, pn_buf *scratch, ponder_error *err);
+/* Both as bytes, the left one's n_left first; the number is for the error text and is the rank. *last: the token that the merge before
+ * made (NO_ID: none), and then this one's. */
+ponder_status pn_tok_add_pair(pn_tokenizer *t, pn_str both, size_t n_left, uint32_t number, uint32_t *last, ponder_error *err);
 const pn_pair *pn_tok_pair(const pn_tokenizer *t, uint32_t left, uint32_t right);
 /* The longest special token that text begins with, or NO_ID. */
 uint32_t pn_tok_special_at(const pn_tokenizer *t, const char *p, size_t n, bool control);

@@ -20,7 +20,8 @@ typedef struct reader {
     uint32_t *key_at; /* where in the vocabulary's text the key of an id is; 0: it has none */
     uint32_t n;       /* ids */
     int64_t most;     /* the largest id that may be */
-    pn_buf key, part[3];
+    pn_buf key, part[2];
+    uint32_t merged;          /* the last token that a merge made */
 } reader;
 
 /* ---- JSON at hand ---- */
@@ -347,7 +348,9 @@ static ponder_status add_merge(reader *r, pn_json_scan *s, pn_json_event e, uint
     else if (e == PN_J_OPEN && s->type == PN_V_LIST) st = pair(r, s, n);
     if (st) return st;
     if (n[0] == 0 || n[1] == 0) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: merge %" PRIu32 " is not two tokens", i);
-    return pn_tok_add_pair(r->t, (pn_str){r->part[0].p, r->part[0].n}, (pn_str){r->part[1].p, r->part[1].n}, i, &r->part[2], r->err);
+    const size_t left = r->part[0].n;
+    if (!pn_buf_put(&r->part[0], r->part[1].p, r->part[1].n)) return pn_nomem(r->err, r->part[1].n);
+    return pn_tok_add_pair(r->t, (pn_str){r->part[0].p, r->part[0].n}, left, i, &r->merged, r->err);
 }
 
 static ponder_status set_merges(reader *r)
@@ -356,6 +359,7 @@ static ponder_status set_merges(reader *r)
     if (merges->type != PN_V_LIST) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: model.merges is no list");
     if (merges->count > MAX_TOKENS) return pn_fail(r->err, PONDER_E_FORMAT, "tokenizer.json: too many merges");
     ponder_status s = pn_tok_pairs(r->t, merges->count, r->err);
+    r->merged = NO_ID;
     pn_json_scan scan = walk(merges);
     for (uint32_t i = 0; i < merges->count && !s; i++) s = add_merge(r, &scan, pn_json_next(&scan), i);
     return s;
@@ -417,10 +421,10 @@ ponder_status pn_tokenizer_from_json(pn_tokenizer **out, const void *json, size_
     if (!json) return pn_fail(err, PONDER_E_ARGUMENT, "tokenizer.json: no text");
     reader r = {.a = a, .err = err};
     pn_buf_init(&r.key, a);
-    for (int i = 0; i < 3; i++) pn_buf_init(&r.part[i], a);
+    for (int i = 0; i < 2; i++) pn_buf_init(&r.part[i], a);
     ponder_status s = parse(&r, json, n);
     if (!s) s = build(&r);
-    for (int i = 0; i < 3; i++) pn_buf_free(&r.part[i]);
+    for (int i = 0; i < 2; i++) pn_buf_free(&r.part[i]);
     pn_buf_free(&r.key);
     pn_json_free(&r.doc);
     if (s) pn_tokenizer_free(r.t);

@@ -244,17 +244,23 @@ static uint32_t merge_part(const pn_tokenizer *t, pn_str s, bool *control)
     return id;
 }
 
-ponder_status pn_tok_add_pair(pn_tokenizer *t, pn_str left, pn_str right, uint32_t number, pn_buf *scratch, ponder_error *err)
+/* Merges mostly make the tokens in their order, so that the one after the last that was made need not be looked for. */
+static uint32_t merged(const pn_tokenizer *t, pn_str s, uint32_t last, bool *control)
+{
+    const uint32_t id = last + 1;
+    if (id < t->n && s.n && (t->token[id].flags & (TOKEN_TEXT | TOKEN_USER)) == TOKEN_TEXT && token_is(t, id, s.p, s.n)) return id;
+    return merge_part(t, s, control);
+}
+
+ponder_status pn_tok_add_pair(pn_tokenizer *t, pn_str both, size_t n_left, uint32_t number, uint32_t *last, ponder_error *err)
 {
     bool control = false;
-    scratch->n = 0;
-    if (!pn_buf_put(scratch, left.p, left.n) || !pn_buf_put(scratch, right.p, right.n))
-        return pn_nomem(err, left.n + right.n);
-    const uint32_t l = merge_part(t, left, &control), r = merge_part(t, right, &control);
-    const uint32_t whole = merge_part(t, (pn_str){scratch->p, scratch->n}, &control);
+    const uint32_t l = merge_part(t, (pn_str){both.p, n_left}, &control);
+    const uint32_t r = merge_part(t, (pn_str){both.p + n_left, both.n - n_left}, &control), whole = merged(t, both, *last, &control);
     if (l == NO_ID || r == NO_ID || whole == NO_ID)
         return pn_fail(err, PONDER_E_FORMAT, "tokenizer: merge %" PRIu32 " names an unknown token: %.*s", number,
-                       (int)PN_MIN(scratch->n, 60), scratch->p);
+                       (int)PN_MIN(both.n, 60), both.p);
+    *last = whole;
     if (control) return PONDER_OK; /* text never merges into a control token */
     *pair_slot(t, l, r) = (pn_pair){l, r, number, whole}; /* repeated: the last counts, as in the reference */
     return PONDER_OK;

@@ -101,23 +101,25 @@ static uint32_t hidden_byte(uint32_t c)
 
 bool pn_bytes_from_unicode(pn_str s, pn_buf *out)
 {
-    pn_buf_reserve(out, s.n);
+    if (!pn_buf_reserve(out, s.n)) return false; /* nothing gets longer */
+    if (s.n == 0) return true;
+    const uint8_t *p = (const uint8_t *)s.p;
+    char *to = out->p + out->n;
     for (size_t i = 0; i < s.n;) {
-        pn_utf8 state;
-        uint32_t len = pn_utf8_step((const uint8_t *)s.p + i, s.n - i, &state);
-        uint32_t c = state == UTF8_OK ? pn_utf8_read((const uint8_t *)s.p + i, len) : NO_ID;
-        if (c < 0x100 && printable(c)) {
-            char b = (char)c;
-            pn_buf_put(out, &b, 1);
-        } else if (c >= 0x100 && c < 0x144) {
-            char b = (char)hidden_byte(c);
-            pn_buf_put(out, &b, 1);
-        } else {
-            pn_buf_put(out, s.p + i, len);
+        if (p[i] >= 0x21 && p[i] <= 0x7e) { /* nearly all */
+            *to++ = (char)p[i++];
+            continue;
         }
+        pn_utf8 state;
+        uint32_t len = pn_utf8_step(p + i, s.n - i, &state);
+        uint32_t c = state == UTF8_OK ? pn_utf8_read(p + i, len) : NO_ID;
+        if (c < 0x100 && printable(c)) *to++ = (char)c;
+        else if (c >= 0x100 && c < 0x144) *to++ = (char)hidden_byte(c);
+        else for (uint32_t j = 0; j < len; j++) *to++ = s.p[i + j];
         i += len;
     }
-    return !out->failed;
+    out->n = (size_t)(to - out->p);
+    return true;
 }
 
 bool pn_spaces_from_meta(pn_str s, pn_buf *out)

@@ -62,25 +62,27 @@ static ponder_status set_tokens(pn_tokenizer *t, const pn_vocab *v, ponder_error
     return s ? s : pn_tok_index(t, err);
 }
 
-static ponder_status add_merge(pn_tokenizer *t, const pn_vocab *v, uint32_t i, pn_buf part[3], ponder_error *err)
+static ponder_status add_merge(pn_tokenizer *t, const pn_vocab *v, uint32_t i, pn_buf *both, uint32_t *last, ponder_error *err)
 {
     const pn_str m = v->merges[i];
     const char *space = m.n > 2 ? memchr(m.p + 1, ' ', m.n - 1) : NULL;
     if (!space) return pn_fail(err, PONDER_E_FORMAT, "tokenizer: merge %" PRIu32 " is not two tokens", i);
     const size_t n = (size_t)(space - m.p);
-    part[0].n = part[1].n = 0;
-    if (!pn_bytes_from_unicode((pn_str){m.p, n}, &part[0]) || !pn_bytes_from_unicode((pn_str){space + 1, m.n - n - 1}, &part[1]))
-        return pn_nomem(err, m.n);
-    return pn_tok_add_pair(t, (pn_str){part[0].p, part[0].n}, (pn_str){part[1].p, part[1].n}, i, &part[2], err);
+    both->n = 0;
+    if (!pn_bytes_from_unicode((pn_str){m.p, n}, both)) return pn_nomem(err, m.n);
+    const size_t left = both->n;
+    if (!pn_bytes_from_unicode((pn_str){space + 1, m.n - n - 1}, both)) return pn_nomem(err, m.n);
+    return pn_tok_add_pair(t, (pn_str){both->p, both->n}, left, i, last, err);
 }
 
 static ponder_status set_merges(pn_tokenizer *t, const pn_vocab *v, ponder_error *err)
 {
     ponder_status s = pn_tok_pairs(t, v->n_merges, err);
-    pn_buf part[3];
-    for (int i = 0; i < 3; i++) pn_buf_init(&part[i], t->a);
-    for (uint32_t i = 0; i < v->n_merges && !s; i++) s = add_merge(t, v, i, part, err);
-    for (int i = 0; i < 3; i++) pn_buf_free(&part[i]);
+    uint32_t last = NO_ID;
+    pn_buf both;
+    pn_buf_init(&both, t->a);
+    for (uint32_t i = 0; i < v->n_merges && !s; i++) s = add_merge(t, v, i, &both, &last, err);
+    pn_buf_free(&both);
     return s;
 }
 
