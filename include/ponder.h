@@ -119,7 +119,9 @@ enum {
     /* model: read when a model is opened */
     PONDER_P_THREADS = 100,       /* i64: threads of the engine, the caller's included; 0: one a core; 1: the caller's alone */
     PONDER_P_CPU_MASK = 101,      /* i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same */
-    PONDER_P_REPACK = 102,        /* i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower) */
+    PONDER_P_REPACK = 102,        /* i64: weights are repacked for speed: 2 by the second step that uses them, so that a first token comes
+                                     soon; 1 when the model is opened, and the file is closed then; 0 never: the file's pages are read where
+                                     they are (shared, slower). Those of experts, drafters and towers, and converted ones, never wait with 2 */
     PONDER_P_MEMORY_CAP = 103,    /* i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's
                                      experts those that do not fit are read from the file when they are needed */
     PONDER_P_QUANTIZE = 104,      /* str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading */
@@ -277,7 +279,7 @@ typedef struct ponder_source {
 } ponder_source;
 
 /* Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
- * is mapped; with PONDER_P_REPACK its pages are dropped as they are repacked. `config` may be NULL; it is only read, and
+ * is mapped, and has to stay as it is while the model lives unless PONDER_P_REPACK is 1; pages that were repacked are dropped. `config` may be NULL; it is only read, and
  * receives the error text. All ways of opening the same bytes compute the same results.
  * When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
  * and the model cannot be shared with a second engine.

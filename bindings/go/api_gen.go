@@ -78,7 +78,7 @@ const ParamThreads Param = 100 // i64: threads of the engine, the caller's inclu
 
 const ParamCPUMask Param = 101 // i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same
 
-const ParamRepack Param = 102 // i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower)
+const ParamRepack Param = 102 // i64: weights are repacked for speed: 2 by the second step that uses them, so that a first token comes soon; 1 when the model is opened, and the file is closed then; 0 never: the file's pages are read where they are (shared, slower). Those of experts, drafters and towers, and converted ones, never wait with 2
 
 const ParamMemoryCap Param = 103 // i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed
 
@@ -584,7 +584,7 @@ func (c *Config) SetCPUMask(value int64) error {
 	return c.setI64(ParamCPUMask, value)
 }
 
-// SetRepack: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower).
+// SetRepack: Weights are repacked for speed: 2 by the second step that uses them, so that a first token comes soon; 1 when the model is opened, and the file is closed then; 0 never: the file's pages are read where they are (shared, slower). Those of experts, drafters and towers, and converted ones, never wait with 2.
 func (c *Config) SetRepack(value int64) error {
 	return c.setI64(ParamRepack, value)
 }

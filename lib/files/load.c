@@ -18,7 +18,9 @@ ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_lo
     *t = (pn_treatment){0};
     t->type = target_type(s->tensor->type, s->cols, keep, o->quantize);
     t->convert = t->type != s->tensor->type;
-    t->packed = o->repack || t->convert || !pn_checkpoint_view(c, s->tensor);
+    const bool view = pn_checkpoint_view(c, s->tensor) != NULL;
+    t->packed = o->repack || t->convert || !view;
+    t->late = t->packed && o->late && view && !t->convert && s->batch == 1;
     t->panel_bytes = pn_panel_bytes(t->type, s->cols);
     size_t panels = (size_t)((s->rows + PN_PANEL - 1) / PN_PANEL);
     bool fits = pn_mul(panels, t->panel_bytes, &t->stride) && pn_mul(t->stride, s->batch, &t->bytes);
@@ -127,6 +129,39 @@ static ponder_status pack_matrix(pn_loader *l, const pn_slice *s, const pn_treat
     return PONDER_OK;
 }
 
+/* ---- matrices that are packed late (tensor/products.h) ---------------------------------- */
+
+typedef struct pn_late_matrix {
+    pn_late l;
+    pn_checkpoint *c;         /* the store's */
+    const pn_tensor *tensor;
+    uint64_t from, bytes;
+} late_matrix;
+
+static uint32_t panels_of(const pn_slice *s) { return (uint32_t)((s->rows + PN_PANEL - 1) / PN_PANEL); }
+static size_t late_bytes(uint32_t matrices, uint32_t panels) { return matrices * sizeof(late_matrix) + panels; }
+
+static void late_done(pn_late *l)
+{
+    const late_matrix *m = (const late_matrix *)(const void *)l;
+    pn_checkpoint_drop(m->c, m->tensor, m->from, m->bytes);
+}
+
+static void load_late(pn_loader *l, pn_weight *to, const pn_slice *s)
+{
+    pn_store *store = l->store;
+    late_matrix *m = &store->late[l->late_at++];
+    m->c = l->c;
+    m->tensor = s->tensor;
+    m->from = s->from;
+    m->bytes = s->rows * s->row_stride;
+    m->l.state = (_Atomic uint8_t *)(void *)(store->late + store->late_n) + l->late_panels_at;
+    m->l.done = late_done;
+    atomic_init(&m->l.left, panels_of(s));
+    l->late_panels_at += panels_of(s);
+    to->late = &m->l;
+}
+
 static void count_values(pn_loader *l, const pn_slice *s, const pn_treatment *t)
 {
     const uint64_t values = s->rows * s->cols * s->batch;
@@ -139,6 +174,8 @@ static void count_matrix(pn_loader *l, const pn_slice *s, const pn_treatment *t)
     const uint64_t bytes = s->rows * s->row_stride * s->batch;
     l->rows_bytes = PN_MAX(l->rows_bytes, (size_t)(PN_PANEL * s->row_stride) + pn_load_room(s, t) + 64);
     l->packed_at += t->bytes;
+    l->late_at += t->late;
+    if (t->late) l->late_panels_at += panels_of(s);
     l->total += bytes;
     if (!t->packed) l->mapped += bytes;
     count_values(l, s, t);
@@ -161,17 +198,18 @@ ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, boo
     }
     to->first = (pn_matrix){.type = t->type, .rows = (uint32_t)s->rows, .k = (size_t)s->cols};
     to->batch = (uint32_t)s->batch;
-    if (!t->packed) {
+    if (!t->packed || t->late) {
         to->first.raw = pn_checkpoint_view(l->c, s->tensor) + s->from;
         to->first.row_stride = (size_t)s->row_stride;
         to->raw_stride = (size_t)s->batch_stride;
-        return report(l, s->rows * s->row_stride * s->batch, err);
     }
+    if (t->late) load_late(l, to, s);
+    if (!t->packed) return report(l, s->rows * s->row_stride * s->batch, err);
     uint8_t *at = l->store->packed + l->packed_at;
     l->packed_at += t->bytes;
     to->first.packed = at;
     to->packed_stride = t->stride;
-    return pack_matrix(l, s, t, at, err);
+    return t->late ? report(l, s->rows * s->row_stride, err) : pack_matrix(l, s, t, at, err);
 }
 
 /* ---- vectors ---------------------------------------------------------------------- */
@@ -238,6 +276,12 @@ static ponder_status allocate(pn_loader *l, ponder_error *err)
     if (!pn_mul(s->vectors_n, sizeof(float), &vector_bytes)) return pn_fail(err, PONDER_E_FORMAT, "too many weights");
     s->vectors = pn_zalloc(s->a, vector_bytes);
     if (!s->vectors) return pn_nomem(err, vector_bytes);
+    s->late_n = l->late_at;
+    s->late_panels = l->late_panels_at;
+    if (s->late_n) {
+        s->late = pn_zalloc(s->a, late_bytes(s->late_n, s->late_panels));
+        if (!s->late) return pn_nomem(err, late_bytes(s->late_n, s->late_panels));
+    }
     if (s->packed_bytes) {
         s->packed = pn_load_alloc(s->a, s->packed_bytes);
         if (!s->packed) return pn_nomem(err, s->packed_bytes);
@@ -261,6 +305,7 @@ static ponder_status fill(pn_loader *l, pn_walk_fn walk, void *ctx, ponder_error
     size_t threads = l->o->team ? pn_team_size(l->o->team) : 1;
     l->counting = false;
     l->packed_at = l->vectors_at = 0;
+    l->late_at = l->late_panels_at = 0;
     if (st == PONDER_OK) {
         if (l->o->team) pn_team_begin(l->o->team);
         st = walk(ctx, l, err);
@@ -282,7 +327,7 @@ ponder_status pn_load(pn_store *out, pn_checkpoint *c, const pn_load_options *o,
         return st;
     }
     out->main_type = most_frequent(&l);
-    if (l.mapped) out->file = pn_checkpoint_hold(c);
+    if (l.mapped || out->late) out->file = pn_checkpoint_hold(c);
     return st;
 }
 
@@ -292,13 +337,19 @@ ponder_status pn_load_count(pn_load_plan *out, pn_checkpoint *c, const pn_load_o
     pn_loader l = {.c = c, .o = o, .counting = true, .store = &store, .err = err};
     ponder_status st = walk(ctx, &l, err);
     /* Beyond: the source pages of the panels being packed, and row buffers. */
-    *out = (pn_load_plan){.owned = l.packed_at + l.vectors_at * sizeof(float), .mapped = l.mapped, .transient = 2u << 20};
+    *out = (pn_load_plan){.owned = l.packed_at + l.vectors_at * sizeof(float) + late_bytes(l.late_at, l.late_panels_at), .mapped = l.mapped, .transient = 2u << 20};
     return st;
+}
+
+size_t pn_store_bytes(const pn_store *s)
+{
+    return s->packed_bytes + s->vectors_n * sizeof(float) + late_bytes(s->late_n, s->late_panels);
 }
 
 void pn_store_free(pn_store *s)
 {
     pn_checkpoint_free(s->file);
+    if (s->late) pn_free(s->a, s->late, late_bytes(s->late_n, s->late_panels));
     pn_free(s->a, s->vectors, s->vectors_n * sizeof(float));
     pn_free(s->a, s->packed, s->packed_bytes);
     *s = (pn_store){0};

@@ -8,6 +8,7 @@
 
 typedef struct pn_load_options {
     bool repack;
+    bool late;                /* what can be is packed by the products that use it (pn_late), not here */
     int32_t quantize;         /* a pn_type, or -1 */
     uint64_t expert_bytes;    /* most memory for a mixture's experts (experts.h); 0: any */
     uint32_t threads;         /* that will read experts; 0: the team's */
@@ -24,19 +25,22 @@ typedef struct pn_store {
     size_t vectors_n;
     uint8_t *packed;
     size_t packed_bytes;
+    struct pn_late_matrix *late; /* matrices that are packed late, and their panels' states */
+    uint32_t late_n, late_panels;
     uint64_t parameters;
     pn_type main_type;        /* of most weights */
-    pn_checkpoint *file;      /* a reference, held while raw pages are in use, else NULL */
+    pn_checkpoint *file;      /* a reference, held while raw pages are in use or will be, else NULL */
 } pn_store;
 
 void pn_store_free(pn_store *s);
-static inline size_t pn_store_bytes(const pn_store *s) { return s->packed_bytes + s->vectors_n * sizeof(float); }
+size_t pn_store_bytes(const pn_store *s);
 
 /* How one matrix of the file is held. */
 typedef struct pn_treatment {
     pn_type type;             /* as it will compute */
     bool convert;             /* type differs from the file's */
     bool packed;
+    bool late;                /* not now */
     size_t panel_bytes;
     size_t stride;            /* bytes of one expert, packed */
     size_t bytes;             /* of all, packed; 0 when not */
@@ -59,6 +63,7 @@ typedef struct pn_loader {
     bool counting;
     pn_store *store;
     size_t packed_at, vectors_at;
+    uint32_t late_at, late_panels_at;
     uint64_t mapped;          /* bytes of the file that stay in use */
     uint64_t done, total;     /* bytes of matrices in the file */
     uint64_t by_type[64];     /* weights of each element type */

@@ -11,7 +11,7 @@
 const ponder_param_info pn_params[PN_PARAMS] = {
     I64(PONDER_P_THREADS, "threads", 0, 0, 64, 0, "threads of the engine, the caller's included; 0: one a core"),
     I64(PONDER_P_CPU_MASK, "cpu_mask", 7, 0, 7, 0, "kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI"),
-    I64(PONDER_P_REPACK, "repack", 1, 0, 1, 0, "repack weights for speed"),
+    I64(PONDER_P_REPACK, "repack", 2, 0, 2, 0, "repack weights for speed: 2 once they are used, 1 at opening, 0 never"),
     I64(PONDER_P_MEMORY_CAP, "memory_cap", 0, 0, INT64_MAX, 0, "bytes a model and its sessions may take; 0: no cap"),
     STR(PONDER_P_QUANTIZE, "quantize", "", 0, "quantise a float checkpoint while loading: q8_0, q4_0, q4_k"),
     I64(PONDER_P_BATCH, "batch", 512, 16, 4096, 0, "most tokens a step"),

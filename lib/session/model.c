@@ -40,7 +40,8 @@ static ponder_status engine_options(const ponder_config *c, pn_engine_options *o
 
 static ponder_status load_options(const ponder_config *c, pn_load_options *o, ponder_error *err)
 {
-    *o = (pn_load_options){.repack = pn_config_i64(c, PONDER_P_REPACK) != 0, .quantize = -1};
+    const int64_t repack = pn_config_i64(c, PONDER_P_REPACK);
+    *o = (pn_load_options){.repack = repack != 0, .late = repack == 2, .quantize = -1};
     if (c) {
         o->progress = c->progress;
         o->progress_user = c->progress_user;
@@ -251,7 +252,7 @@ static void add_passes(ponder_plan *p, uint64_t *idle, const pn_description *d, 
 }
 
 static void fill_plan(ponder_plan *p, pn_kv_layout *layout, const pn_description *d, const pn_weight_plan *w, const pn_engine_options *o,
-                      uint64_t tokens, const extras *x, const drafter_plan *dp)
+                      uint64_t tokens, const extras *x, const drafter_plan *dp, bool held)
 {
     pn_limits limits;
     pn_kv_layout_init(layout, d, o->kv);
@@ -262,7 +263,7 @@ static void fill_plan(ponder_plan *p, pn_kv_layout *layout, const pn_description
     p->weight_bytes = w->owned + dp->w.owned;
     p->mapped_bytes = w->mapped + dp->w.mapped;
     p->scratch_bytes = pn_program_bytes(d, &limits, w->quantised, dp->d, dp->w.quantised) + limits.runs * (sizeof(pn_run) + sizeof(void *)) +
-                       x->tokenizer + (w->mapped ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
+                       x->tokenizer + (held ? x->file : 0) + sizeof(pn_network) + d->layers * sizeof(pn_layer) + sizeof(ponder_session) +
                        pn_sampler_bytes(d->vocab) + pn_sequence_own_bytes(d, tokens) + (dp->drafts ? (dp->drafts + 1) * d->vocab * sizeof(float) : 0);
     if (dp->d) add_passes(p, &idle, d, w, o, dp);
     p->kv_bytes_token = layout->page_bytes[PN_FULL] / PN_KEYS;
@@ -317,13 +318,15 @@ static ponder_status plan_all(ponder_plan *p, pn_kv_layout *layout, uint64_t *ex
 {
     pn_weight_plan w;
     drafter_plan dp = {0};
+    pn_load_options at_once = *lo;
+    at_once.late = false;
     ponder_status st = pn_network_plan(&w, ck, d, lo, err);
-    if (st == PONDER_OK) st = plan_drafter(&dp, d, c, lo, a, err);
+    if (st == PONDER_OK) st = plan_drafter(&dp, d, c, &at_once, a, err);
     if (st == PONDER_OK) {
         *experts = w.experts;
         p->file_bytes = pn_checkpoint_bytes(ck) + dp.file_bytes;
-        fill_plan(p, layout, d, &w, o, session_tokens(d, c), x, &dp);
-        st = plan_towers(p, ck, d, c, lo, o, a, err);
+        fill_plan(p, layout, d, &w, o, session_tokens(d, c), x, &dp, w.mapped || lo->late);
+        st = plan_towers(p, ck, d, c, &at_once, o, a, err);
     }
     pn_free(a, dp.d, sizeof *dp.d);
     return st;
@@ -348,6 +351,7 @@ static ponder_status fit_experts(pn_load_options *lo, pn_checkpoint *ck, const p
     if (rest + experts <= cap) return PONDER_OK;
     uint64_t least = 0;
     st = pn_experts_least(&least, ck, d, lo, err);
+    lo->late = false; /* such a file may fail at any time, which must not be a signal: only its experts are read later, by copy */
     lo->expert_bytes = PN_MAX(cap > rest ? cap - rest : 0, least); /* too little even for one: the allocations will say so */
     return st;
 }
@@ -448,6 +452,7 @@ static ponder_status load_weights(pn_core *core, pn_checkpoint *ck, const ponder
     }
     pn_checkpoint_hold(ck);
     st = pn_network_load(&core->network, ck, lo, &core->meter.alloc, err);
+    lo->late = false; /* a drafter and towers are packed at once */
     if (st != PONDER_OK) pn_checkpoint_free(drafter);
     else if (drafter) st = pn_network_load_drafter(core->network, drafter, lo, err);
     if (st == PONDER_OK && towers) st = load_towers(core, ck, towers, c, lo, err);

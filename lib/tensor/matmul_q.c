@@ -7,6 +7,8 @@ enum {
     AHEAD_BYTES = 96 << 10                       /* of panels that are fetched while those before them are used: they wait in L2 */
 };
 
+_Static_assert((int)ACC_BYTES <= (int)PN_SCRATCH_SUMS, "pn_late packs behind them");
+
 static void store(const pn_matrix *m, uint32_t panel, uint32_t n_panels, const float *acc, uint32_t n_cols, float *y,
                   size_t y_stride)
 {

@@ -25,7 +25,8 @@
 
 #include "tensor/tensor.h"
 
-enum { PN_SCRATCH_PACK = 262144 };  /* bytes of scratch the quantised products want */
+/* Bytes of scratch that products want; of these the first are all that products of packed panels touch. */
+enum { PN_SCRATCH_PACK = 262144, PN_SCRATCH_SUMS = 65536 };
 
 typedef enum pn_q_class { PN_Q_PLAIN, PN_Q_MIN, PN_Q_HALF, PN_Q_2K, PN_Q_3K } pn_q_class;
 

@@ -1,6 +1,8 @@
 /* Working memory, and how products and operations by column are cut into tiles. */
 #include "tensor/products.h"
 
+#include "tensor/matmul_q.h"
+
 void *pn_arena_give(pn_arena *a, size_t n, size_t size)
 {
     void *p = a->base ? a->base + a->at : NULL;
@@ -87,6 +89,70 @@ uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const p
     return c->chunk_tiles * ((columns + c->columns - 1) / c->columns);
 }
 
+/* ---- panels that are packed late ------------------------------------------------------- */
+
+enum { FRESH, USED, CLAIMED, READY };
+
+typedef struct late_tile {
+    const pn_weight *w;
+    const pn_kernels *k;
+    size_t panel_bytes, room; /* of one panel; in scratch */
+    uint8_t *scratch;
+    bool counts;              /* of the tiles that use these panels at once only one does */
+} late_tile;
+
+static void pack_one(const late_tile *t, uint32_t panel, uint8_t *to)
+{
+    const pn_matrix *m = &t->w->first;
+    const uint32_t row = panel * PN_PANEL, n = PN_MIN(m->rows - row, (uint32_t)PN_PANEL);
+    t->k->pack(m->type, (const uint8_t *)m->raw + row * m->row_stride, m->row_stride, n, m->k, to);
+}
+
+/* True: the panel is in its place, perhaps since now. */
+static bool settle(const late_tile *t, uint32_t panel)
+{
+    pn_late *l = t->w->late;
+    uint8_t is = atomic_load_explicit(&l->state[panel], memory_order_acquire);
+    if (is == READY || is == CLAIMED || !t->counts) return is == READY;
+    const uint8_t next = is == FRESH && t->panel_bytes <= t->room ? USED : CLAIMED;
+    if (!atomic_compare_exchange_strong_explicit(&l->state[panel], &is, next, memory_order_relaxed, memory_order_relaxed)) return false;
+    if (next == USED) return false;
+    pack_one(t, panel, (uint8_t *)t->w->first.packed + panel * t->panel_bytes);
+    atomic_store_explicit(&l->state[panel], READY, memory_order_release);
+    if (atomic_fetch_sub_explicit(&l->left, 1, memory_order_acq_rel) == 1) l->done(l);
+    return true;
+}
+
+/* Panels [from, to) as a matrix of its own: where they belong, packed into scratch, or rows of the file if they have no room there. */
+static pn_matrix panels_now(const late_tile *t, uint32_t from, uint32_t to, bool ready)
+{
+    pn_matrix m = t->w->first;
+    m.rows = PN_MIN(m.rows, to * PN_PANEL) - from * PN_PANEL;
+    m.raw = (const uint8_t *)m.raw + (size_t)from * PN_PANEL * m.row_stride;
+    m.packed = (const uint8_t *)m.packed + from * t->panel_bytes;
+    if (ready) return m;
+    m.packed = NULL;
+    if (t->panel_bytes > t->room) return m;
+    for (uint32_t p = from; p < to; p++) pack_one(t, p, t->scratch + (p - from) * t->panel_bytes);
+    m.packed = t->scratch;
+    return m;
+}
+
+static void late_products(const pn_product *job, const pn_kernels *k, uint32_t panel0, uint32_t panel1, const pn_acts *x, uint32_t col0,
+                          uint32_t col1, void *scratch)
+{
+    const pn_matrix *m = &job->w->first;
+    const late_tile t = {.w = job->w, .k = k, .panel_bytes = pn_panel_bytes(m->type, m->k), .room = PN_SCRATCH_PACK - PN_SCRATCH_SUMS,
+                         .scratch = (uint8_t *)scratch + PN_SCRATCH_SUMS, .counts = col0 == 0};
+    const uint32_t most = (uint32_t)PN_MAX(t.room / t.panel_bytes, (size_t)1);
+    bool ready = settle(&t, panel0), next = ready;
+    for (uint32_t from = panel0, to = from + 1; from < panel1; from = to++, ready = next) {
+        while (to < panel1 && (next = settle(&t, to)) == ready && to - from < most) to++;
+        const pn_matrix now = panels_now(&t, from, to, ready);
+        k->matmul(&now, 0, (now.rows + PN_PANEL - 1) / PN_PANEL, x, col0, col1, job->y + (size_t)from * PN_PANEL, m->rows, scratch);
+    }
+}
+
 void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch)
 {
     uint32_t chunk = tile / c->chunk_tiles, at = tile % c->chunk_tiles, i = 0;
@@ -96,6 +162,7 @@ void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void 
     uint32_t col0 = chunk * c->columns, col1 = PN_MIN(col0 + c->columns, c->total_columns);
     const pn_acts *acts = pn_type_is_float(job->w->first.type) ? &c->in->f : &c->in->q;
     pn_matrix m = pn_weight_pin(job->w, 0);
-    k->matmul(&m, panel0, panel1, acts, col0, col1, job->y, m.rows, scratch);
+    if (job->w->late && !m.packed) late_products(job, k, panel0, panel1, acts, col0, col1, scratch);
+    else k->matmul(&m, panel0, panel1, acts, col0, col1, job->y, m.rows, scratch);
     pn_weight_unpin(job->w, 0);
 }

@@ -2,7 +2,17 @@
 #ifndef PN_PRODUCTS_H
 #define PN_PRODUCTS_H
 
+#include <stdatomic.h>
+
 #include "tensor/tensor.h"
+
+/* A matrix whose panels are packed by the products that use them. Whoever uses a panel first packs it into scratch, which stays in the
+ * cache, and only the next use into memory of its own: fresh memory is the dear part of a load, and a first token can do without. */
+typedef struct pn_late {
+    _Atomic uint32_t left;    /* panels that are not in their place yet */
+    _Atomic uint8_t *state;   /* of each panel, zero at first */
+    void (*done)(struct pn_late *l); /* all are there: called once, by any thread, while others may still read the rows */
+} pn_late;
 
 /* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,
  * repacked, read on demand) is nobody's business who computes. batch 0: not there. */
@@ -11,11 +21,13 @@ typedef struct pn_weight {
     uint32_t batch;
     size_t packed_stride, raw_stride;
     const uint32_t *slot_of;  /* NULL: experts lie in order; else in which place, for those that are here now */
+    pn_late *late;            /* NULL: first.packed, if there is one, is filled; else batch is 1, and first has both forms */
 } pn_weight;
 
 static inline pn_matrix pn_weight_pin(const pn_weight *w, uint32_t expert)
 {
     pn_matrix m = w->first;
+    if (w->late && atomic_load_explicit(&w->late->left, memory_order_acquire)) m.packed = NULL;
     if (m.packed) m.packed = (const uint8_t *)m.packed + (w->slot_of ? w->slot_of[expert] : expert) * w->packed_stride;
     if (m.raw) m.raw = (const uint8_t *)m.raw + expert * w->raw_stride;
     return m;
@@ -75,6 +87,7 @@ typedef struct pn_cut {
 uint32_t pn_cut_columns(pn_cut *c, uint32_t n, size_t values, uint32_t threads);
 /* Products of the same columns of `in`, of the first slot column on; *c was zeroed. Returns the tiles. */
 uint32_t pn_cut_products(pn_cut *c, const pn_slot *in, uint32_t columns, const pn_product *products, uint32_t n, uint32_t threads);
+/* A use, for panels that are packed late, is all tiles of some panels. */
 void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch);
 
 #endif

@@ -92,7 +92,7 @@ static void plans(void **state)
     static const char *const names[] = {"llama/model.gguf", "gemma3/model.gguf", "muse-glimmer", "muse-spark", "seed0"};
     (void)state;
     for (size_t i = 0; i < COUNT(names); i++)
-        for (int repack = 0; repack < 2; repack++)
+        for (int repack = 0; repack < 3; repack++)
             for (size_t k = 0; k < sizeof kv_types / sizeof *kv_types; k++) plan_of(names[i], repack, kv_types[k]);
 }
 
@@ -161,7 +161,7 @@ static void real_memory(void **state)
         printf("SKIPPED: set PONDER_TEST_MODELS to a folder with smollm2.gguf\n");
         skip();
     }
-    for (int repack = 0; repack < 2; repack++)
+    for (int repack = 0; repack < 3; repack++)
         for (size_t k = 0; k < sizeof kv_types / sizeof *kv_types; k++) {
             const char *kv = kv_types[k];
             ponder_config *c = plan_config(repack, kv, REAL_CONTEXT);
@@ -406,16 +406,16 @@ static void progress(void **state)
 {
     static const char *const names[] = {"llama/model.gguf", "muse-spark"};
     (void)state;
-    for (size_t i = 0; i < 2 * COUNT(names); i++) {
+    for (size_t i = 0; i < 3 * COUNT(names); i++) {
         long calls = 1;
         for (long at = -1; at < calls; at++) {
             balance b;
             loading l = {.cancel_at = at};
             ponder_config *c = counting_config(&b);
-            OK(ponder_config_set_i64(c, PONDER_P_REPACK, i & 1));
+            OK(ponder_config_set_i64(c, PONDER_P_REPACK, (int64_t)(i % 3)));
             OK(ponder_config_set_progress(c, watch, &l));
             ponder_model *m = NULL;
-            ponder_status st = ponder_model_open(&m, data_path(names[i / 2]), c);
+            ponder_status st = ponder_model_open(&m, data_path(names[i / 3]), c);
             if (at < 0) {
                 OK(st);
                 calls = l.calls;

@@ -28,7 +28,7 @@ E_INTERNAL = -16  # a bug in this library
 
 P_THREADS = 100  # i64: threads of the engine, the caller's included; 0: one a core; 1: the caller's alone
 P_CPU_MASK = 101  # i64: kernel levels allowed: 1 AVX2, 2 AVX-512, 4 AVX-512 VNNI; the results are the same
-P_REPACK = 102  # i64: 1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower)
+P_REPACK = 102  # i64: weights are repacked for speed: 2 by the second step that uses them, so that a first token comes soon; 1 when the model is opened, and the file is closed then; 0 never: the file's pages are read where they are (shared, slower). Those of experts, drafters and towers, and converted ones, never wait with 2
 P_MEMORY_CAP = 103  # i64: bytes that a model and its sessions may take together; 0: no cap. Of a mixture's experts those that do not fit are read from the file when they are needed
 P_QUANTIZE = 104  # str: "", "q8_0", "q4_0" or "q4_k": quantise a float checkpoint while loading
 P_BATCH = 105  # i64: most tokens one step computes
@@ -612,7 +612,7 @@ thread is inside a call. Level: 1 error, 2 warning, 3 information. Copied; NULL 
     "ponder_config_error": """Text of the last failure of a call on this config or of a creation that was given it; "" when it succeeded. Valid until
 the next call on the config.""",
     "ponder_model_open": """Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
-is mapped; with PONDER_P_REPACK its pages are dropped as they are repacked. `config` may be NULL; it is only read, and
+is mapped, and has to stay as it is while the model lives unless PONDER_P_REPACK is 1; pages that were repacked are dropped. `config` may be NULL; it is only read, and
 receives the error text. All ways of opening the same bytes compute the same results.
 When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
 and the model cannot be shared with a second engine.
@@ -875,7 +875,7 @@ class ConfigSetters:
         return self._i64(P_CPU_MASK, value)
 
     def set_repack(self, value: int):
-        """1 repacks weights for speed, 0 reads the file's pages where they are (shared, slower)."""
+        """Weights are repacked for speed: 2 by the second step that uses them, so that a first token comes soon; 1 when the model is opened, and the file is closed then; 0 never: the file's pages are read where they are (shared, slower). Those of experts, drafters and towers, and converted ones, never wait with 2."""
         return self._i64(P_REPACK, value)
 
     def set_memory_cap(self, value: int):
