@@ -279,8 +279,8 @@ typedef struct ponder_source {
 } ponder_source;
 
 /* Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
- * is mapped, and has to stay as it is while the model lives unless PONDER_P_REPACK is 1; pages that were repacked are dropped. `config` may be NULL; it is only read, and
- * receives the error text. All ways of opening the same bytes compute the same results.
+ * is mapped, and has to stay as it is until its weights are repacked (PONDER_P_REPACK); their pages are dropped then. `config` may be
+ * NULL; it is only read, and receives the error text. All ways of opening the same bytes compute the same results.
  * When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
  * and the model cannot be shared with a second engine.
  * PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memory cap too), _CANCELLED, _THREAD. */

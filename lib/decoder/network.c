@@ -42,7 +42,7 @@ static ponder_status take(void *ctx, const pn_place *p, const pn_slice *s, ponde
         *weight_at(n, p) = pn_experts_weight(n->experts, p->layer, pn_part_of(p->role));
         return pn_load_apart(f->l, s, &t, err);
     }
-    if (p->weight != SIZE_MAX) return pn_load_matrix(f->l, weight_at(n, p), s, p->role == PN_W_ROUTER, &t, err);
+    if (p->weight != SIZE_MAX) return pn_load_matrix(f->l, weight_at(n, p), s, pn_how_to_load(&n->d, p->role), &t, err);
     float **to = vector_at(n, p);
     ponder_status st = pn_load_vector(f->l, to, s, p->add, err);
     if (st != PONDER_OK || !pn_is_gate(p->role)) return st;

@@ -70,7 +70,7 @@ static ponder_status plan_one(void *ctx, const pn_place *p, const pn_slice *s, p
         if (pn_is_gate(p->role)) pn_load_floats(pl->l, (size_t)(s->rows * s->cols)); /* becomes two vectors */
         return pn_load_vector(pl->l, NULL, s, 0, err);
     }
-    ponder_status st = pn_load_matrix(pl->l, NULL, s, p->role == PN_W_ROUTER, &t, err);
+    ponder_status st = pn_load_matrix(pl->l, NULL, s, pn_how_to_load(pl->d, p->role), &t, err);
     if (st == PONDER_OK && !pn_type_is_float(t.type)) pl->plan->quantised |= UINT64_C(1) << p->role;
     return st;
 }

@@ -7,6 +7,12 @@
 /* A residual gate of muse-spark's folders: one vector in the file becomes two. */
 static inline bool pn_is_gate(pn_role r) { return r == PN_W_ATTN_RGATE || r == PN_W_FFN_RGATE; }
 
+/* PN_LOAD_*. An embedding that is no head meets no product, so it would be read from the file for ever. */
+static inline uint32_t pn_how_to_load(const pn_description *d, pn_role r)
+{
+    return r == PN_W_ROUTER ? PN_LOAD_KEEP : r == PN_W_EMBED && !d->tied ? PN_LOAD_NOW : 0;
+}
+
 /* PN_EXPERT_PARTS: none of them. */
 static inline pn_expert_part pn_part_of(pn_role r)
 {

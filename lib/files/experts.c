@@ -57,7 +57,7 @@ static ponder_status describe_layer(part of[PN_EXPERT_PARTS], size_t *bytes, siz
     for (int i = 0; i < PN_EXPERT_PARTS; i++) {
         part *p = &of[i];
         st = pn_find_weight(c, d, roles[i], layer, &p->s, &found, err);
-        if (st == PONDER_OK && found) st = pn_load_treat(&p->t, c, o, &p->s, false, err);
+        if (st == PONDER_OK && found) st = pn_load_treat(&p->t, c, o, &p->s, 0, err);
         if (st != PONDER_OK || !found || !p->t.packed) return st;
         p->at = at;
         size_tiles(p);

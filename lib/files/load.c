@@ -13,14 +13,14 @@ static pn_type target_type(pn_type from, uint64_t k, bool keep, int32_t want)
     return k % pn_type_block(PN_Q8_0) == 0 ? PN_Q8_0 : from;
 }
 
-ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err)
+ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, uint32_t how, ponder_error *err)
 {
     *t = (pn_treatment){0};
-    t->type = target_type(s->tensor->type, s->cols, keep, o->quantize);
+    t->type = target_type(s->tensor->type, s->cols, how & PN_LOAD_KEEP, o->quantize);
     t->convert = t->type != s->tensor->type;
     const bool view = pn_checkpoint_view(c, s->tensor) != NULL;
     t->packed = o->repack || t->convert || !view;
-    t->late = t->packed && o->late && view && !t->convert && s->batch == 1;
+    t->late = t->packed && o->late && !(how & PN_LOAD_NOW) && view && !t->convert && s->batch == 1;
     t->panel_bytes = pn_panel_bytes(t->type, s->cols);
     size_t panels = (size_t)((s->rows + PN_PANEL - 1) / PN_PANEL);
     bool fits = pn_mul(panels, t->panel_bytes, &t->stride) && pn_mul(t->stride, s->batch, &t->bytes);
@@ -183,14 +183,14 @@ static void count_matrix(pn_loader *l, const pn_slice *s, const pn_treatment *t)
 
 ponder_status pn_load_apart(pn_loader *l, const pn_slice *s, pn_treatment *t, ponder_error *err)
 {
-    ponder_status st = pn_load_treat(t, l->c, l->o, s, false, err);
+    ponder_status st = pn_load_treat(t, l->c, l->o, s, 0, err);
     if (st == PONDER_OK && l->counting) count_values(l, s, t);
     return st;
 }
 
-ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, bool keep, pn_treatment *t, ponder_error *err)
+ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, uint32_t how, pn_treatment *t, ponder_error *err)
 {
-    ponder_status st = pn_load_treat(t, l->c, l->o, s, keep, err);
+    ponder_status st = pn_load_treat(t, l->c, l->o, s, how, err);
     if (st != PONDER_OK) return st;
     if (l->counting) {
         count_matrix(l, s, t);

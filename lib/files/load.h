@@ -35,6 +35,9 @@ typedef struct pn_store {
 void pn_store_free(pn_store *s);
 size_t pn_store_bytes(const pn_store *s);
 
+/* PN_LOAD_KEEP: never quantised. PN_LOAD_NOW: not packed late, because no product uses it. */
+enum { PN_LOAD_KEEP = 1, PN_LOAD_NOW = 2 };
+
 /* How one matrix of the file is held. */
 typedef struct pn_treatment {
     pn_type type;             /* as it will compute */
@@ -48,7 +51,7 @@ typedef struct pn_treatment {
 
 /* Memory for packed weights, freed with pn_free: 64-aligned, in large pages where it is large. NULL: there is none. */
 void *pn_load_alloc(const ponder_alloc *a, size_t bytes);
-ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, bool keep, ponder_error *err);
+ponder_status pn_load_treat(pn_treatment *t, const pn_checkpoint *c, const pn_load_options *o, const pn_slice *s, uint32_t how, ponder_error *err);
 /* One panel from n_rows rows of the file. `room` (pn_load_room bytes, 16-aligned): for rows that are converted. */
 void pn_load_pack(pn_pack_fn *pack, const pn_slice *s, const pn_treatment *t, const uint8_t *rows, uint32_t n_rows, uint8_t *room,
                   uint8_t *panel);
@@ -74,8 +77,8 @@ typedef struct pn_loader {
 
 typedef ponder_status (*pn_walk_fn)(void *ctx, pn_loader *l, ponder_error *err);
 
-/* keep: never quantised. *t: how it is held. */
-ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, bool keep, pn_treatment *t, ponder_error *err);
+/* how: PN_LOAD_*. *t: how it is held. */
+ponder_status pn_load_matrix(pn_loader *l, pn_weight *to, const pn_slice *s, uint32_t how, pn_treatment *t, ponder_error *err);
 /* A matrix that somebody else holds: counted as the model's, not loaded. */
 ponder_status pn_load_apart(pn_loader *l, const pn_slice *s, pn_treatment *t, ponder_error *err);
 /* Rows of a slice as floats, `add` added to each. */

@@ -612,8 +612,8 @@ thread is inside a call. Level: 1 error, 2 warning, 3 information. Copied; NULL 
     "ponder_config_error": """Text of the last failure of a call on this config or of a creation that was given it; "" when it succeeded. Valid until
 the next call on the config.""",
     "ponder_model_open": """Opens a GGUF file (of a split set: any part), or a folder with config.json, safetensors and tokenizer.json. The file
-is mapped, and has to stay as it is while the model lives unless PONDER_P_REPACK is 1; pages that were repacked are dropped. `config` may be NULL; it is only read, and
-receives the error text. All ways of opening the same bytes compute the same results.
+is mapped, and has to stay as it is until its weights are repacked (PONDER_P_REPACK); their pages are dropped then. `config` may be
+NULL; it is only read, and receives the error text. All ways of opening the same bytes compute the same results.
 When a cap leaves experts in the file, it stays open, a session may end with PONDER_E_IO (its tokens wait to be tried again),
 and the model cannot be shared with a second engine.
 PONDER_E_IO, _FORMAT, _UNSUPPORTED (architecture or element type), _NOMEM (memory cap too), _CANCELLED, _THREAD.""",
