@@ -1,9 +1,7 @@
 /* What a drafter costs when none of its guesses comes: a step without it, beside it (what it reads of each token is worked out), asked
  * while it pays, and asked whatever it costs; and a pass alone. bench-drafter MODEL DRAFTER [sequences] [tokens] [rounds] [threads]: the four
  * take turns. Tokens are random ids, so a drafter with random weights is as good as any. */
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "bench.h"
 #include "engine/internal.h"
 
 enum { MOST = 64, MOST_ROUNDS = 64, WAYS = 4, PROMPT = 64 };
@@ -12,9 +10,7 @@ static const char *const names[WAYS] = {"without a drafter", "beside it", "asked
 
 static void check(ponder_status st, const ponder_error *err)
 {
-    if (st >= 0) return;
-    fprintf(stderr, "%s\n", err->text);
-    exit(1);
+    if (st < 0) fail(err->text);
 }
 
 static pn_checkpoint *open_file(const char *path)
@@ -28,7 +24,7 @@ static pn_checkpoint *open_file(const char *path)
 static pn_engine *new_engine(const pn_network *n, uint32_t threads)
 {
     ponder_error err = {.size = sizeof err};
-    const pn_engine_options o = {.threads = threads, .cpu = 7, .columns = 256, .chunk = 64, .sequences = MOST, .kv = PN_KV_F16};
+    const pn_engine_options o = {.threads = threads, .cpu = 7, .columns = 64, .chunk = 64, .sequences = MOST, .kv = PN_KV_F16};
     pn_engine *e;
     pn_team *t;
     check(pn_team_new(&t, threads, NULL, NULL, &err), &err);
@@ -70,7 +66,7 @@ static void steps(group *g, uint32_t n, uint32_t tokens, uint32_t round)
 {
     static const _Atomic bool no;
     ponder_error err = {.size = sizeof err};
-    const uint64_t began = pn_now_us();
+    const double began = wall_seconds();
     for (uint32_t t = 0; t < tokens; t++) {
         pn_sequence *left[MOST];
         uint32_t n_left = 0;
@@ -82,10 +78,8 @@ static void steps(group *g, uint32_t n, uint32_t tokens, uint32_t round)
         check(pn_engine_advance_any(g->e, left, n_left, 0, &no, &err), &err);
         for (uint32_t i = 0; i < n; i++) check(pn_sequence_advance(g->s[i], 0, &err), &err);
     }
-    g->ms[round] = (double)(pn_now_us() - began) / 1000 / tokens;
+    g->ms[round] = (wall_seconds() - began) * 1000 / tokens;
 }
-
-static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
 
 int main(int argc, char **argv)
 {
@@ -97,9 +91,12 @@ int main(int argc, char **argv)
         return 2;
     }
     pn_network *net;
-    const pn_load_options o = {.repack = true, .quantize = -1};
+    pn_team *team;
+    check(pn_team_new(&team, threads, NULL, NULL, &err), &err);
+    const pn_load_options o = {.repack = true, .quantize = -1, .team = team};
     check(pn_network_load(&net, open_file(argv[1]), &o, NULL, &err), &err);
     check(pn_network_load_drafter(net, open_file(argv[2]), &o, &err), &err);
+    pn_team_free(team);
     pn_network plain = *net;
     plain.drafter = NULL;
     static group g[WAYS];
@@ -111,7 +108,7 @@ int main(int argc, char **argv)
         pn_engine_counts c;
         pn_engine_read_counts(g[w].e, &c);
         const double first = g[w].ms[0];
-        qsort(g[w].ms, rounds, sizeof *g[w].ms, by_value);
+        qsort(g[w].ms, rounds, sizeof *g[w].ms, ascending);
         printf("%-20s ms a step: best %8.3f median %8.3f (%.3fx) first round %8.3f; %u passes of %.3f ms a sequence, %u drafts, %u came\n", names[w],
                g[w].ms[0], g[w].ms[rounds / 2], g[w].ms[rounds / 2] / g[0].ms[rounds / 2], first, (unsigned)c.passes, (double)g[w].e->pass_us / 1000,
                (unsigned)c.drafted, (unsigned)c.accepted);

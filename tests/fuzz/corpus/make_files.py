@@ -270,10 +270,31 @@ def make_ears():
         "out_hidden_size": 8, "rms_norm_eps": 1e-6, "hidden_act": "gelu"}}, h, folder="ears")
 
 
+def make_drafter():
+    """A drafter of one layer for a target of width 8, 4 tokens and 3 layers, in both containers."""
+    keys = [("general.architecture", STR, "dflash"), ("dflash.attention.layer_norm_rms_epsilon", F32, 1e-5), ("dflash.rope.freq_base", F32, 5e5),
+            ("dflash.attention.sliding_window_pattern", BOOL, [True]), ("dflash.target_layers", I32, [1, 2]), ("tokenizer.ggml.mask_token_id", U32, 3)] \
+        + [(f"dflash.{k}", U32, v) for k, v in (("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("feed_forward_length", 8),
+           ("attention.head_count", 2), ("attention.head_count_kv", 1), ("attention.key_length", 4), ("attention.value_length", 4),
+           ("attention.sliding_window", 6), ("block_size", 4))]
+    layer = {"attn_norm": ("input_layernorm", [8]), "attn_q": ("self_attn.q_proj", [8, 8]), "attn_k": ("self_attn.k_proj", [4, 8]),
+             "attn_v": ("self_attn.v_proj", [4, 8]), "attn_output": ("self_attn.o_proj", [8, 8]), "attn_q_norm": ("self_attn.q_norm", [4]),
+             "attn_k_norm": ("self_attn.k_norm", [4]), "ffn_norm": ("post_attention_layernorm", [8]), "ffn_gate": ("mlp.gate_proj", [8, 8]),
+             "ffn_up": ("mlp.up_proj", [8, 8]), "ffn_down": ("mlp.down_proj", [8, 8])}
+    ends = {"fc": ("encoder.fc", [8, 16]), "enc.output_norm": ("encoder.output_norm_enc", [8]), "output_norm": ("norm", [8])}
+    gguf("drafter", keys, [(n + ".weight", s) for n, (_, s) in ends.items()] + [(f"blk.0.{n}.weight", s) for n, (_, s) in layer.items()], folder="drafter")
+    safetensors("folder", {"model_type": "muse_glimmer_assistant", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+                           "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "sliding_window": 6, "block_size": 4, "mask_token_id": 3,
+                           "target_layer_ids": [0, 1], "max_position_embeddings": 64, "layer_types": ["sliding_attention"],
+                           "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+                [(n + ".weight", s) for n, s in ends.values()] + [(f"layers.0.{n}.weight", s) for n, s in layer.values()], folder="drafter")
+
+
 make_gguf()
 make_safetensors()
 make_json()
 make_wav()
 make_tower()
 make_ears()
+make_drafter()
 make_parse()
