@@ -4,12 +4,14 @@
 /* A first opinion counts as FEW observations, and more than MANY fade. A pass has to be worth MARGIN times its time. While passes do not
  * pay, one is tried when the steps since would make it TRIAL_SHARE of the time. */
 enum { FEW = 2, MANY = 16, TRIAL_COUNTS = 4, LEAST_PAUSE = 32, MOST_PAUSE = 4096 };
-static const float HOPED = 2, UNSURE = 0.9f;
+static const float UNSURE = 0.9f;
 static const double MARGIN = 1.2, TRIAL_SHARE = 0.01;
+
+const float pn_luck_hoped = 2;
 
 void pn_luck_init(pn_luck *l)
 {
-    *l = (pn_luck){.taken = HOPED, .passes = FEW};
+    *l = (pn_luck){.taken = pn_luck_hoped, .passes = FEW};
     for (uint32_t i = 0; i < PN_LUCK_CLASSES; i++) l->hit[i] = UNSURE * ((float)i + 0.5f) / PN_LUCK_CLASSES;
 }
 
@@ -56,10 +58,18 @@ void pn_engine_always_draft(pn_engine *e) { e->always_draft = true; }
 
 /* ---- a pass ------------------------------------------------------------------------------------------------ */
 
+/* A text that nothing is known of is taken for what the newest ones were. */
+static void share_luck(pn_engine *e, pn_luck *l)
+{
+    if (l->passes == FEW) l->taken = e->luck;
+    else e->luck += (l->taken - e->luck) / MANY;
+}
+
 static bool pays(pn_engine *e, pn_sequence *s, uint32_t generating)
 {
     double column;
     const double step = pn_drafts_step_us(e, generating, &column);
+    share_luck(e, &s->drafts.luck);
     if (e->always_draft || step <= 0 || e->pass_us == 0) return true;
     return pn_luck_pays(&s->drafts.luck, (double)e->pass_us / step, column / step, generating);
 }
@@ -118,6 +128,7 @@ void pn_drafter_commit(pn_engine *e)
 {
     const uint64_t us = PN_MAX(e->busy_us / e->n_runs, (uint64_t)1);
     e->pass_us = e->pass_us ? (7 * e->pass_us + us + 7) / 8 : us;
+    e->before_us = e->busy_us;
     e->passes++;
     for (uint32_t i = 0; i < e->n_runs; i++)
         if (e->run_of[i]) take_guesses(e, e->run_of[i], &e->runs[i]);

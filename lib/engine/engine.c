@@ -45,6 +45,7 @@ ponder_status pn_engine_new(pn_engine **out, const pn_network *n, const pn_engin
     e->a = a;
     e->o = *o;
     e->team = team;
+    e->luck = pn_luck_hoped;
     pn_callers_init(e);
     pn_engine_limits(&n->d, o, &e->limits);
     e->limits.threads = pn_team_size(team);
@@ -252,7 +253,7 @@ static void measure(pn_engine *e)
         most = PN_MAX(most, e->runs[i].n - (e->run_of[i] ? e->run_of[i]->drafts.in_step : 0));
     }
     if (most == 1) {
-        smooth(&e->decode_us, e->busy_us);
+        smooth(&e->decode_us, e->busy_us + e->before_us);
         pn_drafts_note_step(e, columns, e->busy_us);
     }
     else if (columns >= PREFILL_LEAST) smooth(&e->prefill_ns, e->busy_us * 1000 / columns);
@@ -274,6 +275,7 @@ static void commit(pn_engine *e)
         else commit_run(e, e->run_of[i], &e->runs[i]);
     }
     end_step(e);
+    e->before_us = 0;
     e->steps++;
     e->step_us = e->busy_us;
 }

@@ -138,6 +138,8 @@ struct pn_engine {
     bool always_draft;
     bool passing, passed;     /* what is laid out is a pass; the newest step was one */
     uint64_t passes, pass_us; /* smoothed, of a sequence; 0: not measured yet */
+    float luck;               /* guesses that come, a pass, of the newest texts */
+    uint64_t before_us;       /* of the pass before the step under way: a token waits for both */
 };
 
 static inline uint32_t pn_pending(const pn_sequence *s) { return s->n - s->past; }
@@ -187,6 +189,7 @@ void pn_drafts_free(pn_sequence *s);
 /* A step's time with so many generating sequences; 0: not measured. */
 double pn_drafts_step_us(const pn_engine *e, uint32_t generating, double *column_us);
 /* A drafter's passes. All but the first three under the lock. */
+extern const float pn_luck_hoped;                       /* guesses that come, a pass, before any was seen */
 void pn_luck_init(pn_luck *l);
 void pn_luck_see(pn_luck *l, const int32_t *ids, uint32_t n, uint64_t accepted); /* what came of the newest guesses */
 void pn_luck_guess(pn_luck *l, uint32_t i, uint32_t at, int32_t id, float probability, float *chance); /* *chance: of the one before, then its own */

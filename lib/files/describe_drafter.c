@@ -26,7 +26,7 @@ static void unsupported(pn_keys *k, const char *key, const char *what)
 }
 
 /* `before`: what the file counts from, beside the layer that a stream enters. */
-static void taps(pn_keys *k, pn_description *d, const char *key, const char *name, uint32_t before, const pn_description *target)
+static void taps(pn_keys *k, pn_description *d, const char *key, const char *name, uint32_t before)
 {
     static const uint16_t released[] = {2, 14, 26, 38, 50};
     uint64_t n;
@@ -42,12 +42,9 @@ static void taps(pn_keys *k, pn_description *d, const char *key, const char *nam
         d->n_taps = (uint32_t)n;
         for (uint32_t i = 0; i < d->n_taps; i++) d->tap[i] = (uint16_t)(pn_keys_u32_at(k, name, i, 0, PN_MAX_LAYERS) + before);
     }
-    for (uint32_t i = 0; i < d->n_taps && !k->status; i++)
-        if (d->tap[i] == 0 || d->tap[i] >= target->layers)
-            k->status = pn_fail(k->err, PONDER_E_MISMATCH, "the drafter reads what enters layer %u, the model has layers 0..%u", d->tap[i], target->layers - 1);
 }
 
-static ponder_status describe_gguf(const pn_checkpoint *c, const pn_description *target, pn_description *d, ponder_error *err)
+static ponder_status describe_gguf(const pn_checkpoint *c, pn_description *d, ponder_error *err)
 {
     static const char *const names[] = {"block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
                                         "attention.head_count_kv", "attention.key_length", "attention.sliding_window"};
@@ -61,7 +58,7 @@ static ponder_status describe_gguf(const pn_checkpoint *c, const pn_description 
     d->eps = pn_keys_f32(&k, "attention.layer_norm_rms_epsilon", NAN);
     d->theta = pn_keys_f32(&k, "rope.freq_base", 10000);
     d->block = pn_keys_u32(&k, "block_size", PN_REQUIRED, 2, PN_MAX_BLOCK);
-    taps(&k, d, "dflash.target_layers", "target_layers", 0, target);
+    taps(&k, d, "dflash.target_layers", "target_layers", 0);
     if (!k.status && pn_keys_u32(&k, value_length, d->head_dim, 1, 1u << 14) != d->head_dim) unsupported(&k, value_length, "not the keys' length");
     if (!k.status && pn_keys_u32(&k, "rope.dimension_count", d->head_dim, 1, 1u << 14) != d->head_dim) unsupported(&k, "rope.dimension_count", "not the keys' length");
     if (pn_checkpoint_shape(c, "dflash.rope.scaling.factor", &n) != PN_SHAPE_NONE) unsupported(&k, "dflash.rope.scaling.factor", "no scaling is computed");
@@ -74,7 +71,7 @@ static ponder_status describe_gguf(const pn_checkpoint *c, const pn_description 
     return k.status ? k.status : ids.status;
 }
 
-static ponder_status describe_folder(const pn_checkpoint *c, const pn_description *target, pn_description *d, ponder_error *err)
+static ponder_status describe_folder(const pn_checkpoint *c, pn_description *d, ponder_error *err)
 {
     static const char *const names[] = {"num_hidden_layers", "max_position_embeddings", "hidden_size", "intermediate_size", "num_attention_heads",
                                         "num_key_value_heads", "head_dim", "sliding_window"};
@@ -90,13 +87,24 @@ static ponder_status describe_folder(const pn_checkpoint *c, const pn_descriptio
     pn_keys_text(&k, "hidden_act", "silu", "silu");
     d->block = pn_keys_u32(&k, "block_size", 16, 2, PN_MAX_BLOCK);
     d->mask = (int32_t)pn_keys_u32(&k, "mask_token_id", 201818, 0, 1u << 30);
-    taps(&k, d, "target_layer_ids", "target_layer_ids", 1, target);
+    taps(&k, d, "target_layer_ids", "target_layer_ids", 1);
     const pn_shape shape = pn_checkpoint_shape(c, "layer_types", &n);
     if (!k.status && shape != PN_SHAPE_NONE && (shape != PN_SHAPE_LIST || n != d->layers))
         k.status = pn_fail(err, PONDER_E_FORMAT, "key layer_types: not a list of %u", d->layers);
     for (uint32_t i = 0; i < d->layers && shape == PN_SHAPE_LIST; i++)
         if (!pn_checkpoint_str_at(c, "layer_types", i, &type) || !pn_str_eq(type, "sliding_attention")) unsupported(&k, "layer_types", "only sliding layers are computed");
     return k.status;
+}
+
+static ponder_status check_target(const pn_description *d, const pn_description *target, ponder_error *err)
+{
+    if (d->width != target->width) return pn_fail(err, PONDER_E_MISMATCH, "the drafter's width is %u, the model's %u", d->width, target->width);
+    if ((uint32_t)d->mask >= target->vocab)
+        return pn_fail(err, PONDER_E_MISMATCH, "the drafter's mask token %d is outside the model's vocabulary of %u", d->mask, target->vocab);
+    for (uint32_t i = 0; i < d->n_taps; i++)
+        if (d->tap[i] == 0 || d->tap[i] >= target->layers)
+            return pn_fail(err, PONDER_E_MISMATCH, "the drafter reads what enters layer %u, the model has layers 0..%u", d->tap[i], target->layers - 1);
+    return PONDER_OK;
 }
 
 /* Other drafters that go by the same name have further tensors. */
@@ -111,12 +119,9 @@ ponder_status pn_describe_drafter(const pn_checkpoint *c, const pn_description *
 {
     *d = (pn_description){.arch = "dflash", .act = PN_ACT_SILU, .qk_norm = PN_USE_WEIGHT, .embed_scale = target->embed_scale, .q_scale = 1,
                           .logit_scale = 1, .router_scale = 1, .routed_scale = 1, .vocab = target->vocab, .bos = -1, .eos = -1};
-    ponder_status st = c->gguf ? describe_gguf(c, target, d, err) : describe_folder(c, target, d, err);
+    ponder_status st = c->gguf ? describe_gguf(c, d, err) : describe_folder(c, d, err);
     for (uint32_t i = 0; i < d->layers; i++) d->layer[i] = (pn_layer_info){.sliding = true, .rope = true};
     if (st == PONDER_OK) st = pn_describe_check(d, err);
-    if (st == PONDER_OK && d->width != target->width)
-        st = pn_fail(err, PONDER_E_MISMATCH, "the drafter's width is %u, the model's %u", d->width, target->width);
-    if (st == PONDER_OK && (uint32_t)d->mask >= target->vocab)
-        st = pn_fail(err, PONDER_E_MISMATCH, "the drafter's mask token %d is outside the model's vocabulary of %u", d->mask, target->vocab);
+    if (st == PONDER_OK) st = check_target(d, target, err);
     return st == PONDER_OK ? check_all_known(c, d, err) : st;
 }

@@ -357,11 +357,38 @@ static void chances(void **state)
     assert_true(chance > 0.4f && chance < 0.6f);
 }
 
+/* What is known of a drafter's luck is where the next text begins. */
+static void luck_is_shared(void **state)
+{
+    (void)state;
+    pn_engine_options o = default_options();
+    pn_network *n = load_network("muse-glimmer");
+    load_drafter(n, "drafter-glimmer");
+    rig r = rig_over(n, &o);
+    int32_t ids[LIMIT];
+    make_ids(ids, LIMIT, r.vocab, 5);
+    pn_sequence *s = asking(&r), *next;
+    for (uint32_t i = 0; i < LIMIT; i++) {
+        append(s, &ids[i], 1);
+        advance(s);
+    }
+    assert_true(r.e->passes > 4 && r.e->luck < 0.5f * pn_luck_hoped);
+    next = asking(&r);
+    append(next, ids, 30);
+    advance(next);
+    append(next, ids, 1);
+    advance(next);
+    assert_true(next->drafts.luck.taken < 0.5f * pn_luck_hoped);
+    pn_sequence_free(next);
+    pn_sequence_free(s);
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_guesses), cmocka_unit_test(states_are_exchanged), cmocka_unit_test(broken_states),
-        cmocka_unit_test(a_useless_drafter_is_left_off), cmocka_unit_test(a_good_one_is_asked), cmocka_unit_test(chances),
+        cmocka_unit_test(a_useless_drafter_is_left_off), cmocka_unit_test(a_good_one_is_asked), cmocka_unit_test(chances), cmocka_unit_test(luck_is_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -291,6 +291,42 @@ static void no_models(void **state)
     ponder_config_free(c);
 }
 
+/* A drafter that is another model's, or none, is refused when the model is opened and planned; asking one that is not there is, when it is asked for. */
+static void no_drafters(void **state)
+{
+    (void)state;
+    static const struct { const char *model, *drafter; ponder_status status; const char *word; } cases[] = {
+        {"llama", "drafter-glimmer", PONDER_E_MISMATCH, "drafter"}, {"seed0", "drafter-glimmer/model.gguf", PONDER_E_MISMATCH, "width"},
+        {"muse-glimmer", "muse-glimmer", PONDER_E_UNSUPPORTED, "muse_glimmer_assistant"}, {"muse-glimmer", "llama/model.gguf", PONDER_E_UNSUPPORTED, "dflash"},
+        {"muse-glimmer", "nothing-here", PONDER_E_IO, "nothing-here"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        ponder_config *c = new_config();
+        ponder_model *m;
+        ponder_plan plan = {.size = sizeof plan};
+        OK(ponder_config_set_str(c, PONDER_P_DRAFTER, data_path(cases[i].drafter)));
+        assert_int_equal(ponder_model_open(&m, data_path(cases[i].model), c), cases[i].status);
+        assert_null(m);
+        if (!strstr(ponder_config_error(c), cases[i].word)) fail_msg("%s", ponder_config_error(c));
+        assert_int_equal(ponder_model_plan(&plan, data_path(cases[i].model), c), cases[i].status);
+        ponder_config_free(c);
+    }
+    ponder_config *c = new_config();
+    ponder_model *m = open_model("seed0", c);
+    ponder_session *s;
+    assert_int_equal(ponder_config_set_str(c, PONDER_P_DRAFT, "models"), PONDER_E_RANGE);
+    OK(ponder_config_set_str(c, PONDER_P_DRAFT, "drafter"));
+    assert_int_equal(ponder_session_new(&s, m, c), PONDER_E_UNSUPPORTED);
+    assert_non_null(strstr(ponder_config_error(c), "drafter"));
+    OK(ponder_config_set_str(c, PONDER_P_DRAFT, "lookup"));
+    s = new_session(m, c);
+    OK(ponder_config_set_str(c, PONDER_P_DRAFT, "drafter"));
+    assert_int_equal(ponder_session_configure(s, c), PONDER_E_UNSUPPORTED);
+    ponder_session_free(s);
+    ponder_model_free(m);
+    ponder_config_free(c);
+}
+
 static void status_names(void **state)
 {
     (void)state;
@@ -311,7 +347,7 @@ int main(void)
     struct CMUnitTest tests[] = {
         cmocka_unit_test(table), cmocka_unit_test(setters), cmocka_unit_test(refused_values_change_nothing),
         cmocka_unit_test(nothing_to_do), cmocka_unit_test(middle_of_a_turn), cmocka_unit_test(message_during_a_turn),
-        cmocka_unit_test(small_buffers), cmocka_unit_test(no_models), cmocka_unit_test(status_names),
+        cmocka_unit_test(small_buffers), cmocka_unit_test(no_models), cmocka_unit_test(no_drafters), cmocka_unit_test(status_names),
     };
     ponder_config *c = new_config();
     ponder_model *m = open_model("seed0", c);
