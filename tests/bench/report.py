@@ -152,6 +152,13 @@ def speeds(models, threads):
     return table(["", *(f"{text}, {UNITS.get(key, 'tokens/s')}" for key, text in MEASURES.items())], rows)
 
 
+def qualities(models):
+    """Of models whose speed was not measured here: quality has no clock and no machine."""
+    rows = [[name, quality_cell(model["quality"], "ponder") + quality_marks(model["quality"]), quality_cell(model["quality"], "peer")]
+            for name, model in sorted(models.items())]
+    return ["", "### Quality alone", "", table(["", "KL, same top", "the peer's"], rows)] if rows else []
+
+
 def whole(results):
     models = {name: model for name, model in results["models"].items() if "threads" in model}
     if not models:
@@ -170,6 +177,7 @@ def whole(results):
                                  for key in next(iter(here.values()))["threads"][threads]["limits"]}}
             text += ["", f"### {group}, {plural(threads)}", "", "Ratio to the peer:", "", ratios(here, threads), "",
                      f"ponder / peer (limits: {limits_text(limits)}):", "", speeds(here, threads)]
+    text += qualities({name: model for name, model in results["models"].items() if "threads" not in model and model.get("quality")})
     return "\n".join(text) + "\n"
 
 
