@@ -149,7 +149,7 @@ def draw(options):
         figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
         DRAWN[kind](axes, found[kind])
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right" if kind == "size" else "best")
         figure.supxlabel(f"{found['machine']}, {found['date']}", fontsize=8, color="grey", ha="right", x=0.99)
         figure.savefig(os.path.join(options.folder, f"{kind}.svg"), metadata={"Date": None})
         pyplot.close(figure)
