@@ -63,17 +63,18 @@ enum { LOOKUP = -1, DRAFTER = -2 };
 typedef struct oracle {
     way *w;
     uint32_t which;           /* session of the scene */
+    uint64_t random;          /* its own: sessions may run on threads */
 } oracle;
 
 static uint32_t propose(void *user, const int32_t *known, uint32_t n, int32_t *out, float *chance, uint32_t most)
 {
-    const oracle *o = user;
+    oracle *o = user;
     const ids *truth = &o->w->truth->all[o->which];
     (void)known;
     for (uint32_t i = 0; i < most; i++) {
-        o->w->random = o->w->random * 6364136223846793005u + 1442695040888963407u;
-        const bool wrong = (int)((o->w->random >> 33) % 100) < o->w->wrong;
-        out[i] = n + i < truth->n && !wrong ? truth->id[n + i] : (int32_t)((o->w->random >> 40) % SEED_VOCAB);
+        o->random = o->random * 6364136223846793005u + 1442695040888963407u;
+        const bool wrong = (int)((o->random >> 33) % 100) < o->w->wrong;
+        out[i] = n + i < truth->n && !wrong ? truth->id[n + i] : (int32_t)((o->random >> 40) % SEED_VOCAB);
         chance[i] = 1;
     }
     return most;
@@ -84,7 +85,7 @@ static oracle oracles[4];
 /* The session's drafts are this way's, from here on. */
 static void draft(ponder_session *s, way *w, uint32_t which)
 {
-    oracles[which] = (oracle){w, which};
+    oracles[which] = (oracle){w, which, w->random + which};
     if (w->truth && w->wrong >= 0) pn_sequence_propose(s->seq, propose, &oracles[which]);
 }
 
