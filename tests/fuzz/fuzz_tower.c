@@ -2,30 +2,12 @@
  * loads encodes pictures of one and of six cells. */
 #include <stdlib.h>
 
-#include "files/checkpoint.h"
+#include "open.h"
 #include "vision/vision.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { WIDTH = 8, MOST_BYTES = 16 << 20, MOST_LAYERS = 8 };
-
-static pn_checkpoint *open_any(const uint8_t *data, size_t size)
-{
-    pn_source *config, *weights;
-    pn_checkpoint *c = NULL;
-    const uint8_t *end = memchr(data, 0, size);
-    const size_t n = end ? (size_t)(end - data) : size, skip = end ? n + 1 : n;
-    const bool gguf = size > 4 && !memcmp(data, "GGUF", 4);
-    if (pn_source_memory(&config, data, gguf ? size : n, NULL, NULL)) return NULL;
-    if (gguf) {
-        pn_checkpoint_open_source(&c, config, NULL, NULL);
-    } else if (pn_source_memory(&weights, data + skip, size - skip, NULL, NULL)) {
-        pn_source_free(config);
-    } else {
-        pn_folder_open_sources(&c, config, weights, NULL, NULL);
-    }
-    return c;
-}
 
 static void encode(const pn_tower *t, pn_grid grid)
 {
