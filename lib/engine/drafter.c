@@ -15,21 +15,15 @@ void pn_luck_init(pn_luck *l)
     for (uint32_t i = 0; i < PN_LUCK_CLASSES; i++) l->hit[i] = UNSURE * ((float)i + 0.5f) / PN_LUCK_CLASSES;
 }
 
-static void note(float *mean, uint32_t *times, float newest)
-{
-    *times = PN_MIN(PN_MAX(*times, (uint32_t)FEW) + 1, (uint32_t)MANY);
-    *mean += (newest - *mean) / (float)*times;
-}
-
 void pn_luck_see(pn_luck *l, const int32_t *ids, uint32_t n, uint64_t accepted)
 {
     bool came = true;
     if (l->n == 0) return;
     for (uint32_t i = 0; i < l->n && came && l->at + i < n; i++) {
         came = ids[l->at + i] == l->guess[i];
-        note(&l->hit[l->rank[i]], &l->times[l->rank[i]], came ? 1 : 0);
+        pn_note_mean(&l->hit[l->rank[i]], &l->times[l->rank[i]], came ? 1 : 0, FEW, MANY);
     }
-    note(&l->taken, &l->passes, (float)(accepted - l->accepted));
+    pn_note_mean(&l->taken, &l->passes, (float)(accepted - l->accepted), FEW, MANY);
     l->accepted = accepted;
     l->n = 0;
 }

@@ -37,6 +37,13 @@ typedef struct pn_lookup {
     uint32_t times[PN_LOOKUP_CLASSES]; /* ... of so many */
 } pn_lookup;
 
+/* Moves a mean by what was seen now. A first opinion counts as `few` observations, and more than `many` fade. */
+static inline void pn_note_mean(float *mean, uint32_t *times, float newest, uint32_t few, uint32_t many)
+{
+    *times = PN_MIN(PN_MAX(*times, few) + 1, many);
+    *mean += (newest - *mean) / (float)*times;
+}
+
 /* How a drafter does on a sequence's text. A guess's class is how probable the drafter thinks it. */
 enum { PN_LUCK_CLASSES = 8 };
 typedef struct pn_luck {

@@ -20,8 +20,7 @@ static void see(pn_lookup *l, const int32_t *ids, uint32_t i)
     if (l->agreed == 0) return;
     const bool came = ids[l->at] == ids[i];
     const uint32_t c = class_of(l->agreed);
-    l->times[c] = PN_MIN(PN_MAX(l->times[c], FEW) + 1, MANY);
-    l->hit[c] += ((came ? 1.0f : 0.0f) - l->hit[c]) / (float)l->times[c];
+    pn_note_mean(&l->hit[c], &l->times[c], came ? 1 : 0, FEW, MANY);
     l->agreed = came ? l->agreed + 1 : 0;
     l->at += came;
 }
