@@ -135,16 +135,17 @@ typedef struct pn_late_matrix {
     pn_late l;
     pn_checkpoint *c;         /* the store's */
     const pn_tensor *tensor;
-    uint64_t from, bytes;
+    uint64_t from, bytes, panel_bytes; /* of its rows in the file; of a panel's */
 } late_matrix;
 
 static uint32_t panels_of(const pn_slice *s) { return (uint32_t)((s->rows + PN_PANEL - 1) / PN_PANEL); }
 static size_t late_bytes(uint32_t matrices, uint32_t panels) { return matrices * sizeof(late_matrix) + panels; }
 
-static void late_done(pn_late *l)
+static void drop_late(pn_late *l, uint32_t from, uint32_t to)
 {
     const late_matrix *m = (const late_matrix *)(const void *)l;
-    pn_checkpoint_drop(m->c, m->tensor, m->from, m->bytes);
+    const uint64_t first = from * m->panel_bytes, end = PN_MIN(to * m->panel_bytes, m->bytes);
+    pn_checkpoint_drop(m->c, m->tensor, m->from + first, end - first);
 }
 
 static void load_late(pn_loader *l, pn_weight *to, const pn_slice *s)
@@ -155,8 +156,9 @@ static void load_late(pn_loader *l, pn_weight *to, const pn_slice *s)
     m->tensor = s->tensor;
     m->from = s->from;
     m->bytes = s->rows * s->row_stride;
+    m->panel_bytes = PN_PANEL * s->row_stride;
     m->l.state = (_Atomic uint8_t *)(void *)(store->late + store->late_n) + l->late_panels_at;
-    m->l.done = late_done;
+    m->l.drop = drop_late;
     atomic_init(&m->l.left, panels_of(s));
     l->late_panels_at += panels_of(s);
     to->late = &m->l;

@@ -99,6 +99,7 @@ typedef struct late_tile {
     size_t panel_bytes, room; /* of one panel; in scratch */
     uint8_t *scratch;
     bool counts;              /* of the tiles that use these panels at once only one does */
+    bool packed, last;        /* some panel into its place; then none was left */
 } late_tile;
 
 static void pack_one(const late_tile *t, uint32_t panel, uint8_t *to)
@@ -109,7 +110,7 @@ static void pack_one(const late_tile *t, uint32_t panel, uint8_t *to)
 }
 
 /* True: the panel is in its place, perhaps since now. */
-static bool settle(const late_tile *t, uint32_t panel)
+static bool settle(late_tile *t, uint32_t panel)
 {
     pn_late *l = t->w->late;
     uint8_t is = atomic_load_explicit(&l->state[panel], memory_order_acquire);
@@ -119,7 +120,8 @@ static bool settle(const late_tile *t, uint32_t panel)
     if (next == USED) return false;
     pack_one(t, panel, (uint8_t *)t->w->first.packed + panel * t->panel_bytes);
     atomic_store_explicit(&l->state[panel], READY, memory_order_release);
-    if (atomic_fetch_sub_explicit(&l->left, 1, memory_order_acq_rel) == 1) l->done(l);
+    t->packed = true;
+    t->last = atomic_fetch_sub_explicit(&l->left, 1, memory_order_acq_rel) == 1;
     return true;
 }
 
@@ -142,7 +144,7 @@ static void late_products(const pn_product *job, const pn_kernels *k, uint32_t p
                           uint32_t col1, void *scratch)
 {
     const pn_matrix *m = &job->w->first;
-    const late_tile t = {.w = job->w, .k = k, .panel_bytes = pn_panel_bytes(m->type, m->k), .room = PN_SCRATCH_PACK - PN_SCRATCH_SUMS,
+    late_tile t = {.w = job->w, .k = k, .panel_bytes = pn_panel_bytes(m->type, m->k), .room = PN_SCRATCH_PACK - PN_SCRATCH_SUMS,
                          .scratch = (uint8_t *)scratch + PN_SCRATCH_SUMS, .counts = col0 == 0};
     const uint32_t most = (uint32_t)PN_MAX(t.room / t.panel_bytes, (size_t)1);
     bool ready = settle(&t, panel0), next = ready;
@@ -151,6 +153,8 @@ static void late_products(const pn_product *job, const pn_kernels *k, uint32_t p
         const pn_matrix now = panels_now(&t, from, to, ready);
         k->matmul(&now, 0, (now.rows + PN_PANEL - 1) / PN_PANEL, x, col0, col1, job->y + (size_t)from * PN_PANEL, m->rows, scratch);
     }
+    if (t.last) job->w->late->drop(job->w->late, 0, panels_of(job->w));
+    else if (t.packed) job->w->late->drop(job->w->late, panel0, panel1);
 }
 
 void pn_tile_products(const pn_cut *c, const pn_kernels *k, uint32_t tile, void *scratch)

@@ -11,7 +11,9 @@
 typedef struct pn_late {
     _Atomic uint32_t left;    /* panels that are not in their place yet */
     _Atomic uint8_t *state;   /* of each panel, zero at first */
-    void (*done)(struct pn_late *l); /* all are there: called once, by any thread, while others may still read the rows */
+    /* Rows of panels [from, to) need not stay in memory, though others may still read them. Called by any thread, as soon as a tile has
+     * put some of its panels in their place, and once for all of them at the end. */
+    void (*drop)(struct pn_late *l, uint32_t from, uint32_t to);
 } pn_late;
 
 /* A matrix, or one for each expert. Reached through pin and unpin alone, so that where the bytes are (mapped,

@@ -15,15 +15,18 @@ typedef struct rig {
     pn_slot in;
     void *acts;
     uint32_t columns;
-    _Atomic uint32_t done;
+    _Atomic uint32_t done, dropped; /* all panels at once; panels */
 } rig;
 
-static rig *the_rig; /* for done() */
+static rig *the_rig; /* for drop() */
 
-static void done(pn_late *l)
+static void drop(pn_late *l, uint32_t from, uint32_t to)
 {
+    const uint32_t all = (the_rig->late.first.rows + PN_PANEL - 1) / PN_PANEL;
     assert_ptr_equal(l, &the_rig->state);
-    atomic_fetch_add(&the_rig->done, 1);
+    assert_true(from < to && to <= all);
+    if (to - from == all && atomic_load(&l->left) == 0) atomic_fetch_add(&the_rig->done, 1);
+    else atomic_fetch_add(&the_rig->dropped, to - from);
 }
 
 static void *memory(size_t n)
@@ -56,7 +59,7 @@ static void rig_new(rig *r, pn_type t, uint32_t rows, size_t k, uint32_t columns
         pn_pack_panel(t, r->raw + p * PN_PANEL * row, row, PN_MIN(rows - p * PN_PANEL, (uint32_t)PN_PANEL), k, r->reference + p * panel);
     atomic_init(&r->state.left, panels);
     r->state.state = calloc(panels, 1);
-    r->state.done = done;
+    r->state.drop = drop;
     r->packed = (pn_weight){.first = {.type = t, .rows = rows, .k = k, .packed = r->reference}, .batch = 1};
     r->late = (pn_weight){.first = {.type = t, .rows = rows, .k = k, .packed = r->place, .raw = r->raw, .row_stride = row}, .batch = 1, .late = &r->state};
     pn_arena count = {0};
@@ -125,6 +128,14 @@ static void check(pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t
         check_use(&r, want, i % 2);
     }
     assert_memory_equal(r.place, r.reference, r.bytes);
+    /* Rows go tile by tile; those of the last tile go with all. */
+    pn_cut cut = {0};
+    const pn_product product = {&r.late, NULL};
+    const uint32_t panels = (rows + PN_PANEL - 1) / PN_PANEL;
+    pn_cut_products(&cut, &r.in, columns, &product, 1, 2);
+    const uint32_t last = panels % cut.panels ? panels % cut.panels : cut.panels;
+    const uint32_t dropped = atomic_load(&r.dropped);
+    assert_true(dropped == panels - PN_MIN(last, panels) || dropped == panels - PN_MIN(cut.panels, panels));
     free(want);
     free(a);
     free(b);
