@@ -151,7 +151,7 @@ static ponder_status take(pn_loader *l, const pn_audio_info *d, const place *p, 
     if (st != PONDER_OK) return st;
     if (p->role == PN_A_CONV) return take_filter(l, at, &s, err);
     if (table[p->role].rows == NONE) return pn_load_vector(l, at, &s, 0, err);
-    return pn_load_matrix(l, at, &s, 0, &t, err);
+    return pn_load_matrix(l, at, &s, PN_LOAD_NOW, &t, err);
 }
 
 static ponder_status walk_stage(const walking *w, pn_loader *l, uint32_t s, ponder_error *err)

@@ -54,9 +54,15 @@ static void head_norms(const pn_program *p, float *x, uint32_t heads, const floa
     }
 }
 
-static void turn_heads(const pn_program *p, float *x, uint32_t heads, bool back)
+void pn_put_heads(const pn_program *p, const pn_kv_layout *kv, const pn_description *d, uint8_t *block, uint32_t pos, float *k, float *v)
 {
-    for (uint32_t h = 0; h < heads; h++) p->k.turn(x + h * p->d->head_dim, p->d->head_dim, back);
+    for (uint32_t h = 0; h < d->kv_heads; h++, k += d->head_dim, v += d->head_dim, block += kv->head_bytes) {
+        if (kv->type == PN_KV_Q4) {
+            p->k.turn(k, d->head_dim, false);
+            p->k.turn(v, d->head_dim, false);
+        }
+        p->k.kv_put(kv->type, block, block + kv->key_bytes, pos % PN_KEYS, d->head_dim, k, v);
+    }
 }
 
 /* Biases, norms, rotation; then keys and values go to their page. */
@@ -78,15 +84,9 @@ void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
         for (uint32_t h = 0; h < d->heads; h++) p->k.rope(q + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
         for (uint32_t h = 0; h < d->kv_heads; h++) p->k.rope(k + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
     }
-    if (p->kv.type == PN_KV_Q4) {
-        turn_heads(p, q, d->heads, false);
-        turn_heads(p, k, d->kv_heads, false);
-        turn_heads(p, v, d->kv_heads, false);
-    }
+    for (uint32_t h = 0; h < d->heads && p->kv.type == PN_KV_Q4; h++) p->k.turn(q + h * d->head_dim, d->head_dim, false);
     uint32_t pos = r->pos + (col - r->col);
-    uint8_t *block = r->pages[l->group][pos / PN_KEYS] + l->index * p->kv.layer_bytes;
-    for (uint32_t h = 0; h < d->kv_heads; h++, block += p->kv.head_bytes)
-        p->k.kv_put(p->kv.type, block, block + p->kv.key_bytes, pos % PN_KEYS, d->head_dim, k + h * d->head_dim, v + h * d->head_dim);
+    pn_put_heads(p, &p->kv, d, r->pages[l->group][pos / PN_KEYS] + l->index * p->kv.layer_bytes, pos, k, v);
 }
 
 /* The attention result: normalise the softmax, turn back what the store had turned, norm of each head, output gate. */

@@ -36,16 +36,11 @@ void pn_tile_context_keys(pn_program *p, const pn_layer *l, uint32_t col)
     const size_t n = (size_t)d->kv_heads * d->head_dim;
     const uint32_t pos = r->pos + (col - r->col);
     float *k = p->kk + col * n, *v = p->v + col * n;
-    uint8_t *block = r->pages[PN_DRAFTER][pos / PN_KEYS] + l->index * kv->layer_bytes;
-    for (uint32_t h = 0; h < d->kv_heads; h++, k += d->head_dim, v += d->head_dim, block += kv->head_bytes) {
-        p->k.norm(PN_NORM_PLAIN, k, k, l->k_norm, d->head_dim, d->eps);
-        p->k.rope(k, p->context_rope + (size_t)col * d->rot_dim, d->rot_dim, false);
-        if (kv->type == PN_KV_Q4) {
-            p->k.turn(k, d->head_dim, false);
-            p->k.turn(v, d->head_dim, false);
-        }
-        p->k.kv_put(kv->type, block, block + kv->key_bytes, pos % PN_KEYS, d->head_dim, k, v);
+    for (uint32_t h = 0; h < d->kv_heads; h++) {
+        p->k.norm(PN_NORM_PLAIN, k + h * d->head_dim, k + h * d->head_dim, l->k_norm, d->head_dim, d->eps);
+        p->k.rope(k + h * d->head_dim, p->context_rope + (size_t)col * d->rot_dim, d->rot_dim, false);
     }
+    pn_put_heads(p, kv, d, r->pages[PN_DRAFTER][pos / PN_KEYS] + l->index * kv->layer_bytes, pos, k, v);
 }
 
 /* ---- a pass's tokens ------------------------------------------------------------------------------------ */

@@ -108,6 +108,8 @@ static inline pn_layer *pn_op_layer(const pn_program *p, uint32_t op)
 void pn_rope_table(const pn_network *n, float *to, int table, uint32_t pos);
 void pn_tile_embed(pn_program *p, uint32_t col);
 void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col);
+/* A position's keys and values, turned where the store wants it, into its block of the layer. */
+void pn_put_heads(const pn_program *p, const pn_kv_layout *kv, const pn_description *d, uint8_t *block, uint32_t pos, float *k, float *v);
 void pn_tile_attended(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_middle(pn_program *p, const pn_layer *l, uint32_t col);
 void pn_tile_activate(pn_program *p, uint32_t col);

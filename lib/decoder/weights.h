@@ -7,10 +7,11 @@
 /* A residual gate of muse-spark's folders: one vector in the file becomes two. */
 static inline bool pn_is_gate(pn_role r) { return r == PN_W_ATTN_RGATE || r == PN_W_FFN_RGATE; }
 
-/* PN_LOAD_*. An embedding that is no head meets no product, so it would be read from the file for ever. */
+/* PN_LOAD_*. An embedding that is no head meets no product, so it would be read from the file for ever; a drafter may never be asked. */
 static inline uint32_t pn_how_to_load(const pn_description *d, pn_role r)
 {
-    return r == PN_W_ROUTER ? PN_LOAD_KEEP : r == PN_W_EMBED && !d->tied ? PN_LOAD_NOW : 0;
+    const bool now = d->block || (r == PN_W_EMBED && !d->tied);
+    return (r == PN_W_ROUTER ? PN_LOAD_KEEP : 0) | (now ? PN_LOAD_NOW : 0);
 }
 
 /* PN_EXPERT_PARTS: none of them. */

@@ -35,7 +35,7 @@ typedef struct pn_store {
 void pn_store_free(pn_store *s);
 size_t pn_store_bytes(const pn_store *s);
 
-/* PN_LOAD_KEEP: never quantised. PN_LOAD_NOW: not packed late, because no product uses it. */
+/* PN_LOAD_KEEP: never quantised. PN_LOAD_NOW: not packed late, because no product uses it soon. */
 enum { PN_LOAD_KEEP = 1, PN_LOAD_NOW = 2 };
 
 /* How one matrix of the file is held. */

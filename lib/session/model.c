@@ -318,15 +318,13 @@ static ponder_status plan_all(ponder_plan *p, pn_kv_layout *layout, uint64_t *ex
 {
     pn_weight_plan w;
     drafter_plan dp = {0};
-    pn_load_options at_once = *lo;
-    at_once.late = false;
     ponder_status st = pn_network_plan(&w, ck, d, lo, err);
-    if (st == PONDER_OK) st = plan_drafter(&dp, d, c, &at_once, a, err);
+    if (st == PONDER_OK) st = plan_drafter(&dp, d, c, lo, a, err);
     if (st == PONDER_OK) {
         *experts = w.experts;
         p->file_bytes = pn_checkpoint_bytes(ck) + dp.file_bytes;
         fill_plan(p, layout, d, &w, o, session_tokens(d, c), x, &dp, w.mapped || lo->late);
-        st = plan_towers(p, ck, d, c, &at_once, o, a, err);
+        st = plan_towers(p, ck, d, c, lo, o, a, err);
     }
     pn_free(a, dp.d, sizeof *dp.d);
     return st;
@@ -452,7 +450,6 @@ static ponder_status load_weights(pn_core *core, pn_checkpoint *ck, const ponder
     }
     pn_checkpoint_hold(ck);
     st = pn_network_load(&core->network, ck, lo, &core->meter.alloc, err);
-    lo->late = false; /* a drafter and towers are packed at once */
     if (st != PONDER_OK) pn_checkpoint_free(drafter);
     else if (drafter) st = pn_network_load_drafter(core->network, drafter, lo, err);
     if (st == PONDER_OK && towers) st = load_towers(core, ck, towers, c, lo, err);

@@ -116,7 +116,7 @@ static ponder_status take(pn_loader *l, const pn_tower_info *d, const place *p, 
     ponder_status st = find(&s, l->c, d, p->role, layer, err);
     if (st != PONDER_OK) return st;
     if (table[p->role].rows == NONE || p->role == PN_T_TABLE) return pn_load_vector(l, (float **)(void *)at, &s, 0, err);
-    return pn_load_matrix(l, (pn_weight *)(void *)at, &s, 0, &t, err);
+    return pn_load_matrix(l, (pn_weight *)(void *)at, &s, PN_LOAD_NOW, &t, err);
 }
 
 static ponder_status walk(void *ctx, pn_loader *l, ponder_error *err)
