@@ -18,7 +18,7 @@ export PONDER_TEST_DATA
 
 install_packages() {
     packages="gcc g++ clang meson ninja-build pkg-config binutils libpcre2-dev libjansson-dev libcmocka-dev
-        libpng-dev libjpeg-dev libcurl4-openssl-dev libspeexdsp-dev
+        libpng-dev libjpeg-dev libcurl4-openssl-dev libspeexdsp-dev libsimde-dev
         python3 python3-pycparser python3-numpy python3-pil python3-jsonschema golang-go cmake abigail-tools strace locales openssl"
     missing=""
     for p in $packages; do
@@ -133,6 +133,21 @@ without_features() {
         test_all bare --timeout-multiplier 3 --no-suite tensor --no-suite program
 }
 
+# AVX-512 kernels where the processor lacks it: the same bits, by way of AVX2.
+with_emulation() {
+    if grep -q avx512_vnni /proc/cpuinfo; then echo "skipped: this processor has AVX-512, and all that is above ran it"; return 77; fi
+    if ! grep -q avx2 /proc/cpuinfo; then echo "skipped: this processor has no AVX2 to do it with"; return 77; fi
+    dir=$root/emulated
+    kernels="quants matmul_q vectors matmul_float attention late"
+    if [ ! -f "$dir/build.ninja" ]; then
+        CC=gcc meson setup "$dir" -Demulate=true -Dpng=disabled -Djpeg=disabled -Dcurl=disabled -Dspeexdsp=disabled \
+            -Doptimization=1 -Ddebug=false || return 1
+    fi
+    # shellcheck disable=SC2046,SC2086 # lists of targets and of tests
+    ninja -C "$dir" $(printf 'tests/tensor/test-%s ' $kernels) tests/decoder/test-decoder-bits tests/engine/test-engine-bits &&
+        test_all emulated $kernels bits
+}
+
 prepare packages install_packages
 prepare locale make_locale
 step gcc with_gcc
@@ -146,5 +161,6 @@ step clang with_clang
 step asan with_asan
 step tsan with_tsan
 step bare without_features
+step emulated with_emulation
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

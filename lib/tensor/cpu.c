@@ -23,6 +23,9 @@ uint32_t pn_cpu_flags(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & base) != base) return 0;
     uint32_t saved = saved_registers();
     if ((saved & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d) || !(b7 & AVX2)) return 0;
+#if defined(PN_EMULATE_AVX512)
+    return PN_CPU_AVX2 | PN_CPU_AVX512 | PN_CPU_AVX512VNNI;
+#endif
     if ((saved & 0xe6) != 0xe6 || (b7 & wide) != wide) return PN_CPU_AVX2;
     return PN_CPU_AVX2 | PN_CPU_AVX512 | (c7 & VNNI ? PN_CPU_AVX512VNNI : 0);
 }

@@ -14,11 +14,9 @@ static size_t levels_here(level out[3])
     size_t n = 0;
     out[n++] = (level){"c", pn_matmul_q_c, pn_acts_put_q_c};
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        out[n++] = (level){"avx2", pn_matmul_q_avx2, pn_acts_put_q_avx2};
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        out[n++] = (level){"avx512vnni", pn_matmul_q_avx512vnni, pn_acts_put_q_avx512};
+    const uint32_t cpu = pn_cpu_flags();
+    if (cpu & PN_CPU_AVX2) out[n++] = (level){"avx2", pn_matmul_q_avx2, pn_acts_put_q_avx2};
+    if (cpu & PN_CPU_AVX512VNNI) out[n++] = (level){"avx512vnni", pn_matmul_q_avx512vnni, pn_acts_put_q_avx512};
 #endif
     return n;
 }
