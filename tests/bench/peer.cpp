@@ -2,8 +2,8 @@
 //   peer ids MODEL COUNT <TEXT          prints the begin token (-1: the model wants none), then COUNT ids of the text
 //   peer logits MODEL T KV OUT 1,2,3    float32 [positions][vocab] after a header of 128 bytes; KV: f16, or f32 for
 //                                       a run in F32 throughout (no flash attention, which would go through F16)
-//   peer first MODEL T MODE             loads (MODE: map or read), prefills 8 tokens, takes the most likely one, and prints a line: the most
-//                                       memory the process had, in bytes
+//   peer first MODEL T MODE N           loads (MODE: map or read), prefills 8 tokens, takes the most likely N (1 or 2) in turn, and prints a
+//                                       line: the most memory the process had, in bytes
 //   peer decode MODEL T MS              decodes for so many milliseconds and prints the tokens a second
 #include "llama.h"
 
@@ -103,11 +103,17 @@ static llama_context *begin(const char *path, int threads, bool read, llama_toke
     return context;
 }
 
-static int first(const char *path, int threads, bool read)
+static int first(const char *path, int threads, bool read, int tokens)
 {
     llama_token next;
-    if (!begin(path, threads, read, &next))
+    llama_context *context = begin(path, threads, read, &next);
+    if (!context)
         return 1;
+    if (tokens > 1) {
+        if (llama_decode(context, llama_batch_get_one(&next, 1)))
+            return 1;
+        next = llama_sampler_sample(llama_sampler_init_greedy(), context, -1);
+    }
     std::ifstream status("/proc/self/status");
     for (std::string line; std::getline(status, line);)
         if (!line.compare(0, 6, "VmHWM:"))
@@ -145,8 +151,8 @@ int main(int argc, char **argv)
         return print_ids(argv[2], (size_t)atoll(argv[3]));
     if (argc == 7 && !strcmp(argv[1], "logits"))
         return write_logits(argv[2], atoi(argv[3]), !strcmp(argv[4], "f32"), argv[5], argv[6]);
-    if (argc == 5 && !strcmp(argv[1], "first"))
-        return first(argv[2], atoi(argv[3]), !strcmp(argv[4], "read"));
+    if (argc == 6 && !strcmp(argv[1], "first"))
+        return first(argv[2], atoi(argv[3]), !strcmp(argv[4], "read"), atoi(argv[5]));
     if (argc == 5 && !strcmp(argv[1], "decode"))
         return decode(argv[2], atoi(argv[3]), atoi(argv[4]));
     fputs("peer: see its first lines\n", stderr);

@@ -8,7 +8,8 @@ and the aim with a mark. The peer plays its best hand: for each of its settings 
 
   prefill       a prompt of 512 tokens                          decode     128 tokens of one sequence
   decode_N      N sequences that share a prefix of 256, 32 tokens each, in all
-  first         from the start of the process to the first token after 8, files in the page cache; memory: the most until then (VmHWM)
+  first, second from the start of the process to the first token after 8, and to the second, before which ours has repacked the weights;
+                files in the page cache; memory: the most until then (VmHWM), of ours until the second
   hog           decode while something else takes half of one core: share of the quiet speed in the same run
 
 Afterwards quality.py (--no-quality: not). Without a peer the same for ours alone.
@@ -55,7 +56,7 @@ def our_speeds(options, model, threads):
             **{key: rate for key, rate in together.items() if key.startswith("decode_")}}
 
 
-def first_token(command, threads):
+def first_line(command, threads):
     """Milliseconds from the start of a program to its first line, and the line."""
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -68,15 +69,19 @@ def first_token(command, threads):
 
 
 def our_first(options, model, threads):
-    took, line = first_token([options.ponder, "bench", model, "--json", "--threads", str(threads), "--prompt", "8", "--context", "0",
-                              "--repeat", "1"], threads)
-    return {"first": took, "memory": json.loads(line)["peak_bytes"] / 1e6}
+    """In processes of their own, for the bench tells what it measured at its end."""
+    bench = [options.ponder, "bench", model, "--json", "--threads", str(threads), "--repeat", "1"]
+    first, _ = first_line([*bench, "--prompt", "8", "--context", "0"], threads)
+    second, line = first_line([*bench, "--prompt", "0", "--context", "8", "--tokens", "1"], threads)
+    return {"first": first, "second": second, "memory": json.loads(line)["peak_bytes"] / 1e6}
 
 
 def peer_first(options, model, threads):
     """Mapped or read: the better of the two in each."""
-    tries = [first_token([f"{options.scratch}/peer", "first", model, str(threads), mode], threads) for mode in ("map", "read")]
-    return {"first": min(took for took, _ in tries), "memory": min(int(line) for _, line in tries) / 1e6}
+    tries = {tokens: [first_line([f"{options.scratch}/peer", "first", model, str(threads), mode, str(tokens)], threads)
+                      for mode in ("map", "read")] for tokens in (1, 2)}
+    return {"first": min(took for took, _ in tries[1]), "second": min(took for took, _ in tries[2]),
+            "memory": min(int(line) for _, line in tries[1]) / 1e6}
 
 
 def peer_single(options, model, threads, fa="on,off", prompt=512, tokens=128, repeat=2):
