@@ -87,11 +87,14 @@ static void rig_free(rig *r)
 static float *use(const rig *r, const pn_weight *w, bool backwards)
 {
     float *y = malloc((size_t)w->first.rows * r->columns * sizeof *y);
-    void *scratch = memory(pn_scratch_bytes(64));
+    const size_t room = pn_scratch_bytes(64);
+    uint8_t *scratch = memory(room + 64);
+    memset(scratch + room, 0x5a, 64);
     const pn_product product = {w, y};
     pn_cut cut = {0};
     const uint32_t tiles = pn_cut_products(&cut, &r->in, r->columns, &product, 1, 2);
     for (uint32_t i = 0; i < tiles; i++) pn_tile_products(&cut, &r->k, backwards ? tiles - 1 - i : i, scratch);
+    for (int i = 0; i < 64; i++) assert_int_equal(scratch[room + i], 0x5a);
     free(scratch);
     return y;
 }
@@ -110,8 +113,8 @@ static bool untouched(const rig *r)
     return true;
 }
 
-/* fits: a panel has room in scratch, so that the first use need not fill the place. */
-static void check(pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t cpu, bool fits, uint64_t seed)
+/* fits: a panel has room in scratch, so that the first use need not fill the place. `from` of the uses: 0 or 1, those with tiles backwards. */
+static void check_from(int from, pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t cpu, bool fits, uint64_t seed)
 {
     rig r;
     rig_new(&r, t, rows, k, columns, cpu, seed);
@@ -125,7 +128,7 @@ static void check(pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t
         assert_memory_equal(a, b, k * sizeof *a);
         assert_int_equal(atomic_load(&r.done), ready);
         assert_true(ready || untouched(&r));
-        check_use(&r, want, i % 2);
+        check_use(&r, want, i % 2 != from);
     }
     assert_memory_equal(r.place, r.reference, r.bytes);
     /* Rows go tile by tile; those of the last tile go with all. */
@@ -140,6 +143,11 @@ static void check(pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t
     free(a);
     free(b);
     rig_free(&r);
+}
+
+static void check(pn_type t, uint32_t rows, size_t k, uint32_t columns, uint32_t cpu, bool fits, uint64_t seed)
+{
+    for (int from = 0; from < 2; from++) check_from(from, t, rows, k, columns, cpu, fits, seed);
 }
 
 static const uint32_t levels[] = {0, PN_CPU_AVX2, UINT32_MAX};
@@ -169,7 +177,42 @@ static void test_chunks(void **state)
 static void test_no_room(void **state)
 {
     check(PN_F32, 35, 4000, 3, UINT32_MAX, false, 7);
+    check(PN_F32, 16 * 40, 4000, 100, UINT32_MAX, false, 9);
+    check(PN_F32, 16 * 40, 2048, 1, UINT32_MAX, true, 10); /* for one, not for a tile's two */
     check(PN_Q8_0, 35, 16384, 3, UINT32_MAX, false, 8);
+}
+
+static struct {
+    pn_pack_fn *pack;
+    const float *want;
+    uint32_t uses;
+} meanwhile;
+
+/* While a panel is on its way into its place, another step uses them all. */
+static void use_meanwhile(pn_type t, const void *src, size_t stride, uint32_t rows, size_t k, void *to)
+{
+    const size_t at = (size_t)((uint8_t *)to - the_rig->place);
+    if (at < the_rig->bytes && meanwhile.uses < 3) {
+        meanwhile.uses++;
+        check_use(the_rig, meanwhile.want, false);
+    }
+    meanwhile.pack(t, src, stride, rows, k, to);
+}
+
+static void test_meanwhile(void **state)
+{
+    rig r;
+    rig_new(&r, PN_Q4_K, 16 * 30, 512, 2, UINT32_MAX, 11);
+    float *want = use(&r, &r.packed, false);
+    meanwhile.pack = r.k.pack;
+    meanwhile.want = want;
+    meanwhile.uses = 0;
+    r.k.pack = use_meanwhile;
+    for (int i = 0; i < 3; i++) check_use(&r, want, false);
+    assert_int_equal(meanwhile.uses, 3);
+    assert_memory_equal(r.place, r.reference, r.bytes);
+    free(want);
+    rig_free(&r);
 }
 
 typedef struct user {
@@ -177,25 +220,31 @@ typedef struct user {
     const rig *r;
     const float *want;
     bool backwards;
+    pthread_barrier_t *start;
 } user;
 
 static void *use_often(void *arg)
 {
     const user *u = arg;
-    for (int i = 0; i < 4; i++) check_use(u->r, u->want, u->backwards);
+    for (int i = 0; i < 4; i++) {
+        pthread_barrier_wait(u->start);
+        check_use(u->r, u->want, u->backwards);
+    }
     return NULL;
 }
 
 /* Two engines over the same weights, each with its own steps. */
 static void test_shared(void **state)
 {
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, 2);
+    for (uint64_t seed = 0; seed < 60; seed++) {
         rig r;
-        rig_new(&r, seed % 2 ? PN_Q4_K : PN_F16, 16 * 90, 256, 3, UINT32_MAX, seed);
+        rig_new(&r, seed % 2 ? PN_Q4_K : PN_F16, 16 * 30, 1024, 1, UINT32_MAX, seed);
         float *want = use(&r, &r.packed, false);
         user u[2];
         for (int i = 0; i < 2; i++) {
-            u[i] = (user){.r = &r, .want = want, .backwards = i && seed % 3};
+            u[i] = (user){.r = &r, .want = want, .backwards = i && seed % 3, .start = &start};
             assert_int_equal(pthread_create(&u[i].thread, NULL, use_often, &u[i]), 0);
         }
         for (int i = 0; i < 2; i++) pthread_join(u[i].thread, NULL);
@@ -204,12 +253,14 @@ static void test_shared(void **state)
         free(want);
         rig_free(&r);
     }
+    pthread_barrier_destroy(&start);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_uses), cmocka_unit_test(test_chunks), cmocka_unit_test(test_no_room), cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_uses), cmocka_unit_test(test_chunks), cmocka_unit_test(test_no_room), cmocka_unit_test(test_meanwhile),
+        cmocka_unit_test(test_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
