@@ -84,7 +84,8 @@ void pn_tile_heads(pn_program *p, const pn_layer *l, uint32_t col)
         for (uint32_t h = 0; h < d->heads; h++) p->k.rope(q + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
         for (uint32_t h = 0; h < d->kv_heads; h++) p->k.rope(k + h * d->head_dim, cs, d->rot_dim, d->rope_pairs);
     }
-    for (uint32_t h = 0; h < d->heads && p->kv.type == PN_KV_Q4; h++) p->k.turn(q + h * d->head_dim, d->head_dim, false);
+    if (p->kv.type == PN_KV_Q4)
+        for (uint32_t h = 0; h < d->heads; h++) p->k.turn(q + h * d->head_dim, d->head_dim, false);
     uint32_t pos = r->pos + (col - r->col);
     pn_put_heads(p, &p->kv, d, r->pages[l->group][pos / PN_KEYS] + l->index * p->kv.layer_bytes, pos, k, v);
 }

@@ -95,6 +95,13 @@ static ponder_status pack_one(packing *k, uint32_t panel, uint8_t *buffer)
     return PONDER_OK;
 }
 
+/* Rows of panels [from, to) of an expert need not stay in memory. */
+static void drop_rows(pn_checkpoint *c, const pn_slice *s, uint64_t expert, uint32_t from, uint32_t to)
+{
+    const uint64_t first = (uint64_t)from * PN_PANEL, end = PN_MIN((uint64_t)to * PN_PANEL, s->rows);
+    pn_checkpoint_drop(c, s->tensor, s->from + expert * s->batch_stride + first * s->row_stride, (end - first) * s->row_stride);
+}
+
 static void pack_part(void *ctx, uint32_t thread, uint32_t part)
 {
     packing *k = ctx;
@@ -104,8 +111,7 @@ static void pack_part(void *ctx, uint32_t thread, uint32_t part)
         ponder_status st = pack_one(k, p, k->l->rows + thread * k->l->rows_bytes);
         if (st != PONDER_OK) atomic_store(&k->status, st);
     }
-    uint64_t first = k->s->from + k->expert * k->s->batch_stride + (uint64_t)from * PN_PANEL * k->s->row_stride;
-    pn_checkpoint_drop(k->l->c, k->s->tensor, first, (uint64_t)(to - from) * PN_PANEL * k->s->row_stride);
+    drop_rows(k->l->c, k->s, k->expert, from, to);
 }
 
 static ponder_status pack_matrix(pn_loader *l, const pn_slice *s, const pn_treatment *t, uint8_t *to, ponder_error *err)
@@ -134,8 +140,7 @@ static ponder_status pack_matrix(pn_loader *l, const pn_slice *s, const pn_treat
 typedef struct pn_late_matrix {
     pn_late l;
     pn_checkpoint *c;         /* the store's */
-    const pn_tensor *tensor;
-    uint64_t from, bytes, panel_bytes; /* of its rows in the file; of a panel's */
+    pn_slice s;
 } late_matrix;
 
 static uint32_t panels_of(const pn_slice *s) { return (uint32_t)((s->rows + PN_PANEL - 1) / PN_PANEL); }
@@ -144,8 +149,7 @@ static size_t late_bytes(uint32_t matrices, uint32_t panels) { return matrices *
 static void drop_late(pn_late *l, uint32_t from, uint32_t to)
 {
     const late_matrix *m = (const late_matrix *)(const void *)l;
-    const uint64_t first = from * m->panel_bytes, end = PN_MIN(to * m->panel_bytes, m->bytes);
-    pn_checkpoint_drop(m->c, m->tensor, m->from + first, end - first);
+    drop_rows(m->c, &m->s, 0, from, to);
 }
 
 static void load_late(pn_loader *l, pn_weight *to, const pn_slice *s)
@@ -153,10 +157,7 @@ static void load_late(pn_loader *l, pn_weight *to, const pn_slice *s)
     pn_store *store = l->store;
     late_matrix *m = &store->late[l->late_at++];
     m->c = l->c;
-    m->tensor = s->tensor;
-    m->from = s->from;
-    m->bytes = s->rows * s->row_stride;
-    m->panel_bytes = PN_PANEL * s->row_stride;
+    m->s = *s;
     m->l.state = (_Atomic uint8_t *)(void *)(store->late + store->late_n) + l->late_panels_at;
     m->l.drop = drop_late;
     atomic_init(&m->l.left, panels_of(s));

@@ -145,7 +145,7 @@ static void late_products(const pn_product *job, const pn_kernels *k, uint32_t p
 {
     const pn_matrix *m = &job->w->first;
     late_tile t = {.w = job->w, .k = k, .panel_bytes = pn_panel_bytes(m->type, m->k), .room = PN_SCRATCH_PACK - PN_SCRATCH_SUMS,
-                         .scratch = (uint8_t *)scratch + PN_SCRATCH_SUMS, .counts = col0 == 0};
+                   .scratch = (uint8_t *)scratch + PN_SCRATCH_SUMS, .counts = col0 == 0};
     const uint32_t most = (uint32_t)PN_MAX(t.room / t.panel_bytes, (size_t)1);
     bool ready = settle(&t, panel0), next = ready;
     for (uint32_t from = panel0, to = from + 1; from < panel1; from = to++, ready = next) {
