@@ -79,13 +79,13 @@ step() {
     fi
 }
 
-# build NAME OPTIONS...: sets up once and compiles.
-build() {
+# set_up NAME OPTIONS...: once. build NAME OPTIONS...: sets up and compiles.
+set_up() {
     dir=$root/$1
     shift
-    if [ ! -f "$dir/build.ninja" ]; then meson setup "$dir" "$@" || return 1; fi
-    ninja -C "$dir"
+    [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@"
 }
+build() { set_up "$@" && ninja -C "$dir"; }
 # test_all NAME ARGUMENTS...: meson's tests of a build.
 test_all() {
     dir=$root/$1
@@ -137,12 +137,9 @@ without_features() {
 with_emulation() {
     if grep -q avx512_vnni /proc/cpuinfo; then echo "skipped: this processor has AVX-512, and all that is above ran it"; return 77; fi
     if ! grep -q avx2 /proc/cpuinfo; then echo "skipped: this processor has no AVX2 to do it with"; return 77; fi
-    dir=$root/emulated
-    kernels="quants matmul_q vectors matmul_float attention late"
-    if [ ! -f "$dir/build.ninja" ]; then
-        CC=gcc meson setup "$dir" -Demulate=true -Dpng=disabled -Djpeg=disabled -Dcurl=disabled -Dspeexdsp=disabled \
-            -Doptimization=1 -Ddebug=false || return 1
-    fi
+    CC=gcc set_up emulated -Demulate=true -Dpng=disabled -Djpeg=disabled -Dcurl=disabled -Dspeexdsp=disabled -Doptimization=1 \
+        -Ddebug=false || return 1
+    kernels=$(ninja -C "$dir" -t targets all | sed -n 's|^tests/tensor/test-\([a-z_]*\):.*|\1|p')
     # shellcheck disable=SC2046,SC2086 # lists of targets and of tests
     ninja -C "$dir" $(printf 'tests/tensor/test-%s ' $kernels) tests/decoder/test-decoder-bits tests/engine/test-engine-bits &&
         test_all emulated $kernels bits

@@ -84,6 +84,16 @@ static int write_logits(const char *path, int threads, bool f32, const char *out
     return fclose(file) || rows != ids.size();
 }
 
+// Decodes n ids; the most likely token behind them.
+static bool decode_ids(llama_context *context, llama_token *ids, int n, llama_token *next)
+{
+    static llama_sampler *greedy = llama_sampler_init_greedy();
+    if (llama_decode(context, llama_batch_get_one(ids, n)))
+        return false;
+    *next = llama_sampler_sample(greedy, context, -1);
+    return true;
+}
+
 // A context of the length that `ponder bench` makes room for, after the same short prompt.
 static llama_context *begin(const char *path, int threads, bool read, llama_token *next)
 {
@@ -97,23 +107,15 @@ static llama_context *begin(const char *path, int threads, bool read, llama_toke
     llama_token ids[PROMPT];
     for (int i = 0; i < PROMPT; i++)
         ids[i] = 1000 + 7 * i;
-    if (!context || llama_decode(context, llama_batch_get_one(ids, PROMPT)))
-        return nullptr;
-    *next = llama_sampler_sample(llama_sampler_init_greedy(), context, -1);
-    return context;
+    return context && decode_ids(context, ids, PROMPT, next) ? context : nullptr;
 }
 
 static int first(const char *path, int threads, bool read, int tokens)
 {
     llama_token next;
     llama_context *context = begin(path, threads, read, &next);
-    if (!context)
+    if (!context || (tokens > 1 && !decode_ids(context, &next, 1, &next)))
         return 1;
-    if (tokens > 1) {
-        if (llama_decode(context, llama_batch_get_one(&next, 1)))
-            return 1;
-        next = llama_sampler_sample(llama_sampler_init_greedy(), context, -1);
-    }
     std::ifstream status("/proc/self/status");
     for (std::string line; std::getline(status, line);)
         if (!line.compare(0, 6, "VmHWM:"))
@@ -127,16 +129,14 @@ static int decode(const char *path, int threads, int ms)
     using clock = std::chrono::steady_clock;
     llama_token next;
     llama_context *context = begin(path, threads, false, &next);
-    llama_sampler *greedy = llama_sampler_init_greedy();
     if (!context)
         return 1;
     const auto start = clock::now();
     double seconds = 0;
     int n = 0;
     for (; n < 700 && seconds * 1e3 < ms; n++) {
-        if (llama_decode(context, llama_batch_get_one(&next, 1)))
+        if (!decode_ids(context, &next, 1, &next))
             return 1;
-        next = llama_sampler_sample(greedy, context, -1);
         seconds = std::chrono::duration<double>(clock::now() - start).count();
     }
     printf("%.2f\n", n / seconds);
